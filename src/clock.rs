@@ -1,0 +1,37 @@
+//! The only place that reads a clock.
+//!
+//! It reads tokio's clock, which a test can pause. Wall time is not read at all: it may jump.
+
+use crate::units::Uptime;
+
+/// Turns the runtime's monotonic clock into [`Uptime`]s. Cheap to copy; all copies share one origin.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: tokio::time::Instant,
+}
+
+// === impl Clock ===
+
+impl Clock {
+    /// A clock whose [`Uptime::ZERO`] is now.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the door the lint leaves open")]
+    pub fn start() -> Self {
+        Self { origin: tokio::time::Instant::now() }
+    }
+
+    /// The time since [`Clock::start`].
+    #[must_use]
+    pub fn now(&self) -> Uptime {
+        Uptime::new(self.origin.elapsed())
+    }
+
+    /// The runtime's own notion of `at`, for its timers.
+    #[must_use]
+    pub fn instant(&self, at: Uptime) -> tokio::time::Instant {
+        self.origin
+            .checked_add(at.since_start())
+            // Timers further away than the platform can express are as good as a century.
+            .unwrap_or_else(|| self.origin + std::time::Duration::from_secs(100 * 365 * 86_400))
+    }
+}

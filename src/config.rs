@@ -1,0 +1,265 @@
+//! Pure. The configuration: what the variables mean together.
+//!
+//! A [`Config`] that breaks a rule can't be built: [`Config::from_vars`] returns it whole or returns every
+//! problem at once. Names, defaults and documentation of the variables are in [`vars`].
+
+pub mod vars;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::lifecycle::ReadinessOnTermination;
+
+/// The effective configuration of `lameduck proxy`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen and where the app is; never empty.
+    pub routes: Vec<Route>,
+    /// The admin listener.
+    pub admin_addr: SocketAddr,
+    /// What hook callers must present from elsewhere than loopback.
+    pub hook_token: Option<Secret>,
+    /// How many proxies in front may be believed in `X-Forwarded-*`.
+    pub trusted_hops: u8,
+    /// What responses say about their connection in `Serving`.
+    pub keep_alive: KeepAlive,
+    /// Idle keep-alive connections are closed after this.
+    pub idle_timeout: Duration,
+    /// Announce close on connections older than this (±10 %).
+    pub max_connection_age: Option<Duration>,
+    /// Announce close on the response to a connection's Nth request.
+    pub max_requests_per_connection: Option<u64>,
+    /// The app's original probes.
+    pub app_probes: Vec<ContainerProbe>,
+    /// How often to ask the first readiness probe ourselves; zero means never.
+    pub readiness_poll: Duration,
+    /// `/readyz` while draining.
+    pub readiness_on_termination: ReadinessOnTermination,
+    /// `POST`ed once when draining or shedding by hand starts.
+    pub app_drain_url: Option<http::Uri>,
+    /// The drain's budget.
+    pub budget: crate::lifecycle::budget::Budget,
+    /// Pace of GOAWAY, idle FINs and the shedding ramp.
+    pub close_spread: Duration,
+    /// Longest read after our FIN.
+    pub linger: Duration,
+    /// Early answers for parked requests in a drain.
+    pub release: Vec<ReleaseRule>,
+    /// A request waiting this long for its response head counts as parked.
+    pub parked_after: Duration,
+    /// How connections to the app are made and kept.
+    pub upstream: Upstream,
+    /// Time limits towards clients.
+    pub timeouts: Timeouts,
+    /// Size and count limits towards clients.
+    pub limits: Limits,
+    /// Worker threads.
+    pub workers: usize,
+    /// Logging.
+    pub log: Log,
+}
+
+/// Where to listen = where the app is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The proxy port.
+    pub listen: SocketAddr,
+    /// The app.
+    pub upstream: UpstreamAddr,
+}
+
+/// Where the app listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamAddr {
+    /// A host name or address, and a port. Names are resolved at each connect.
+    Tcp {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix domain socket.
+    Unix(PathBuf),
+}
+
+/// `LAMEDUCK_KEEP_ALIVE`: what responses say about their connection in `Serving`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// Announce close on every response.
+    Close,
+    /// Pass the app's `Keep-Alive` header.
+    Pass,
+    /// Replace it with our own truthful `Keep-Alive: timeout=…`.
+    Rewrite,
+    /// Remove keep-alive headers.
+    Strip,
+}
+
+/// One container's original readiness probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerProbe {
+    /// The container's name.
+    pub container: String,
+    /// Its readiness probe.
+    pub readiness: Probe,
+}
+
+/// A kubelet probe that can be asked over the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What is asked.
+    pub action: ProbeAction,
+    /// `timeoutSeconds`, default 1 s.
+    pub timeout: Duration,
+    /// `failureThreshold`, default 3.
+    pub failure_threshold: u32,
+    /// `successThreshold`, default 1.
+    pub success_threshold: u32,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeAction {
+    /// `grpc.health.v1.Health/Check`.
+    Grpc {
+        /// Where.
+        host: String,
+        /// Where.
+        port: u16,
+        /// `service`, may be empty.
+        service: String,
+    },
+    /// `httpGet`.
+    Http {
+        /// `scheme: HTTPS`; certificates are not verified, as kubelet does.
+        https: bool,
+        /// Where: the probe's `host`, else `LAMEDUCK_UPSTREAM_HOST`.
+        host: String,
+        /// Where.
+        port: u16,
+        /// Path and query.
+        path: String,
+        /// `httpHeaders`, in order.
+        headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    },
+    /// `tcpSocket`.
+    Tcp {
+        /// Where.
+        host: String,
+        /// Where.
+        port: u16,
+    },
+}
+
+/// `LAMEDUCK_RELEASE`: one early answer for parked requests in a drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseRule {
+    /// The request's method, exactly.
+    pub method: http::Method,
+    /// The request's path without its query.
+    pub path: PathPattern,
+    /// The answer's status.
+    pub status: http::StatusCode,
+    /// How long after the drain began.
+    pub delay: Duration,
+}
+
+/// A path, exactly or by prefix (`*` at the end).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// This path.
+    Exact(String),
+    /// Every path that begins so.
+    Prefix(String),
+}
+
+/// How connections to the app are made and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Per try.
+    pub connect_timeout: Duration,
+    /// All tries of one request together.
+    pub connect_budget: Duration,
+    /// Kept connections are closed after this.
+    pub idle_timeout: Duration,
+    /// Response-head deadline.
+    pub response_timeout: Option<Duration>,
+}
+
+/// Time limits towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// First byte of a request to the end of its head; also a fresh connection's first byte.
+    pub header: Duration,
+    /// No progress of a request body, or of our writes to the client.
+    pub body: Duration,
+}
+
+/// Size and count limits towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections; over it, accepting pauses.
+    pub max_connections: usize,
+    /// Bytes of a request or response head.
+    pub max_header_size: usize,
+    /// Fields of a request or response head.
+    pub max_headers: usize,
+    /// Streams per HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A tracing filter.
+    pub filter: String,
+    /// How lines look; `None` picks text on a terminal, else JSON.
+    pub format: Option<LogFormat>,
+    /// Which requests are logged.
+    pub access: AccessLog,
+}
+
+/// `LAMEDUCK_LOG_FORMAT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `LAMEDUCK_ACCESS_LOG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Every request.
+    All,
+    /// Requests answered 5xx by anyone, or cut.
+    Errors,
+    /// None.
+    Off,
+}
+
+/// A value that must not appear in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+// === impl Secret ===
+
+impl Secret {
+    /// Wraps `value`.
+    #[must_use]
+    pub fn new(value: &str) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for comparing.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

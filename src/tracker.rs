@@ -1,0 +1,375 @@
+//! What is open and what has happened: guards for connections, requests and tunnels, and the counts behind them.
+//!
+//! Each worker owns one [`WorkerTracker`]; only that worker writes it, so counting costs a plain store and no
+//! lock is shared on the hot path. Everybody else reads sums through [`Tracker`]. Counts that go down are only
+//! ever changed by RAII guards. When the last thing in flight ends while a drain listens, an event is sent:
+//! nobody polls for zero.
+//!
+//! Not here: what the counts mean for the phase ([`crate::lifecycle::machine`]) or how they are exported
+//! ([`crate::metrics`]).
+
+use std::{
+    ops::{Index, IndexMut},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::units::Uptime;
+
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Everything that is counted. Gauges first, then counters.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Count { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Count {
+            /// Every count, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The count's name in `/status`, in `snake_case`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+counts! {
+    /// Gauge: open client connections, tunnels included.
+    Connections = "connections",
+    /// Gauge: requests whose last response byte has not been handed to the kernel, probes excluded.
+    InFlight = "in_flight",
+    /// Gauge: requests that have waited `LAMEDUCK_PARKED_AFTER` for their response head; refreshed by each worker's tick.
+    Parked = "parked",
+    /// Gauge: upgraded connections.
+    Tunnels = "tunnels",
+    /// Gauge: idle connections to the app that are kept for reuse.
+    PooledIdle = "pooled_idle",
+    /// Client connections accepted.
+    Accepted = "accepted",
+    /// Requests whose head was read, probes by load balancers included.
+    Requests = "requests",
+    /// Requests answered to their last byte.
+    RequestsServed = "requests_served",
+    /// Requests whose head arrived while the pod was leaving.
+    LateRequests = "late_requests",
+    /// Requests by health checkers of load balancers through the proxy port while leaving: they never hold a drain.
+    ProbeRequests = "probe_requests",
+    /// Connections that the peer closed first.
+    ClosedByPeer = "closed_by_peer",
+    /// Connections closed by us after an announced last response.
+    ClosedAnnounced = "closed_announced",
+    /// Idle connections half-closed by us.
+    ClosedIdle = "closed_idle",
+    /// Connections closed by us because of a time limit or a bad request.
+    ClosedFault = "closed_fault",
+    /// Peers that sent another request after `Connection: close` had been announced to them, or did not close within the linger.
+    PeersIgnoringClose = "peers_ignoring_close",
+    /// Parked requests that were answered by the app while the pod was leaving.
+    ParkedAnswered = "parked_answered",
+    /// Parked requests that were answered early by a release rule.
+    ParkedReleased = "parked_released",
+    /// Requests ended with 503 at the deadline.
+    GoodbyeHttp1 = "goodbye_http1",
+    /// Requests cut at the deadline before their response head.
+    AbandonedRequests = "abandoned_requests",
+    /// Responses cut at the deadline in their body.
+    AbandonedResponses = "abandoned_responses",
+    /// Tunnels cut at the deadline.
+    AbandonedTunnels = "abandoned_tunnels",
+    /// Responses with status 1xx that were passed on.
+    Status1xx = "status_1xx",
+    /// Responses with status 2xx.
+    Status2xx = "status_2xx",
+    /// Responses with status 3xx.
+    Status3xx = "status_3xx",
+    /// Responses with status 4xx.
+    Status4xx = "status_4xx",
+    /// Responses with status 5xx.
+    Status5xx = "status_5xx",
+    /// 400 by us: a request that is not HTTP, or whose framing can be read in two ways.
+    ErrorBadRequest = "error_bad_request",
+    /// 405 by us: CONNECT.
+    ErrorMethod = "error_method",
+    /// 408 by us: the request did not arrive in time.
+    ErrorRequestTimeout = "error_request_timeout",
+    /// 414 by us: the request target is too long.
+    ErrorTargetTooLong = "error_target_too_long",
+    /// 417 by us: an expectation we do not know.
+    ErrorExpectation = "error_expectation",
+    /// 431 by us: too many or too large header fields.
+    ErrorHeadersTooLarge = "error_headers_too_large",
+    /// 502 by us: the app broke off, or what it answered is not HTTP.
+    ErrorBadUpstream = "error_bad_upstream",
+    /// 503 by us: the app can't be connected.
+    ErrorUnreachable = "error_unreachable",
+    /// 504 by us: the app did not answer within `LAMEDUCK_RESPONSE_TIMEOUT`.
+    ErrorUpstreamTimeout = "error_upstream_timeout",
+    /// 500 by us: a defect in the proxy; its request alone is lost.
+    ErrorInternal = "error_internal",
+    /// Clients that went away before their response was complete.
+    ClientGone = "client_gone",
+    /// Clients that did not read their response, or did not send their request body, in time.
+    ClientStalled = "client_stalled",
+    /// Response bodies that the app broke off after the head.
+    UpstreamBrokeOff = "upstream_broke_off",
+    /// Connections opened to the app.
+    UpstreamConnects = "upstream_connects",
+    /// Tries to open a connection to the app that failed.
+    UpstreamConnectFailures = "upstream_connect_failures",
+    /// Requests that went over a connection to the app that had been used before.
+    UpstreamReused = "upstream_reused",
+    /// Requests sent again because a reused connection turned out to be closed.
+    UpstreamRetries = "upstream_retries",
+    /// Kept connections to the app that were found closed, or with unasked bytes in them, before use.
+    UpstreamStale = "upstream_stale",
+    /// Bytes read from clients.
+    ClientBytesIn = "client_bytes_in",
+    /// Bytes written to clients.
+    ClientBytesOut = "client_bytes_out",
+}
+
+/// Upper bounds of the latency buckets (head read to last byte written), in microseconds; a last bucket takes the rest.
+///
+/// From a short answer of a local app (a quarter of a millisecond) to a minute, which is twice the story's long poll.
+pub const LATENCY_BOUNDS_US: [u64; 14] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000, 15_000_000,
+    35_000_000, 60_000_000,
+];
+
+/// A copy of all counts at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts([u64; Count::ALL.len()]);
+
+/// How many requests took how long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// Requests per bucket of [`LATENCY_BOUNDS_US`], not cumulative; the last one is for longer than all bounds.
+    pub buckets: [u64; LATENCY_BOUNDS_US.len() + 1],
+    /// The sum of all durations, in microseconds.
+    pub sum_us: u64,
+}
+
+/// What the lifecycle machine needs to know about traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests and tunnels in flight; probes excluded.
+    pub in_flight: u64,
+    /// When the last new connection or request came; probes excluded.
+    pub last_arrival: Uptime,
+    /// When bytes last went to or came from the app on behalf of a client.
+    pub last_proxied: Uptime,
+}
+
+/// The reading side: sums over all workers.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    workers: Arc<[WorkerTracker]>,
+}
+
+/// One worker's counts. Cheap to clone; clones share the counts.
+#[derive(Clone, Debug)]
+pub struct WorkerTracker {
+    cells: Arc<Cells>,
+    idle: Arc<Notify>,
+}
+
+#[derive(Debug)]
+#[repr(align(128))] // two cache lines, because the adjacent-line prefetcher pairs them
+struct Cells {
+    counts: [AtomicU64; Count::ALL.len()],
+    latency: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
+    latency_sum_us: AtomicU64,
+    last_arrival_us: AtomicU64,
+    last_proxied_us: AtomicU64,
+}
+
+/// Counts one thing for as long as it lives.
+#[derive(Debug)]
+#[must_use = "dropping the guard ends what it counts"]
+pub struct Guard {
+    tracker: WorkerTracker,
+    gauge: Count,
+}
+
+// === impl Tracker ===
+
+impl Tracker {
+    /// A tracker for `workers` workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        let idle = Arc::new(Notify::new());
+        Self { workers: (0..workers).map(|_| WorkerTracker::new(Arc::clone(&idle))).collect() }
+    }
+
+    /// The writing side for worker number `worker`.
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    #[must_use]
+    pub fn worker(&self, worker: usize) -> WorkerTracker {
+        self.workers[worker].clone()
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// All counts, summed over the workers.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for worker in self.workers.iter() {
+            for &count in Count::ALL {
+                sum[count] = sum[count].wrapping_add(worker.get(count));
+            }
+        }
+        sum
+    }
+
+    /// The latency histogram, summed over the workers.
+    #[must_use]
+    pub fn latency(&self) -> Latency {
+        let mut sum = Latency::default();
+        for worker in self.workers.iter() {
+            for (total, bucket) in sum.buckets.iter_mut().zip(&worker.cells.latency) {
+                *total += bucket.load(Relaxed);
+            }
+            sum.sum_us += worker.cells.latency_sum_us.load(Relaxed);
+        }
+        sum
+    }
+
+    /// What the lifecycle machine needs to know.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let mut load = Load::default();
+        for worker in self.workers.iter() {
+            load.in_flight += worker.get(Count::InFlight) + worker.get(Count::Tunnels);
+            load.last_arrival = load.last_arrival.max(point(&worker.cells.last_arrival_us));
+            load.last_proxied = load.last_proxied.max(point(&worker.cells.last_proxied_us));
+        }
+        load
+    }
+
+    /// Waits until a worker says that its last request or tunnel ended while leaving ([`WorkerTracker::announce_idle`]).
+    pub async fn idle(&self) {
+        match self.workers.first() {
+            Some(worker) => worker.idle.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+// === impl WorkerTracker ===
+
+impl WorkerTracker {
+    fn new(idle: Arc<Notify>) -> Self {
+        let cells = Cells {
+            counts: [const { AtomicU64::new(0) }; Count::ALL.len()],
+            latency: [const { AtomicU64::new(0) }; LATENCY_BOUNDS_US.len() + 1],
+            latency_sum_us: AtomicU64::new(0),
+            last_arrival_us: AtomicU64::new(0),
+            last_proxied_us: AtomicU64::new(0),
+        };
+        Self { cells: Arc::new(cells), idle }
+    }
+
+    /// Adds `by` to a counter. Only the owning worker calls this: it is a load and a store.
+    pub fn add(&self, count: Count, by: u64) {
+        let cell = &self.cells.counts[count as usize];
+        cell.store(cell.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+
+    /// The present value of a count.
+    #[must_use]
+    pub fn get(&self, count: Count) -> u64 {
+        self.cells.counts[count as usize].load(Relaxed)
+    }
+
+    /// Sets a gauge that is measured rather than guarded ([`Count::Parked`], [`Count::PooledIdle`]).
+    pub fn set(&self, gauge: Count, to: u64) {
+        self.cells.counts[gauge as usize].store(to, Relaxed);
+    }
+
+    /// Counts one in `gauge` until the guard is dropped.
+    pub fn guard(&self, gauge: Count) -> Guard {
+        self.add(gauge, 1);
+        Guard { tracker: self.clone(), gauge }
+    }
+
+    /// Notes that a connection or request has come at `now`.
+    pub fn arrived(&self, now: Uptime) {
+        self.cells.last_arrival_us.store(micros(now), Relaxed);
+    }
+
+    /// Notes that something was exchanged with the app at `now`.
+    pub fn proxied(&self, now: Uptime) {
+        self.cells.last_proxied_us.store(micros(now), Relaxed);
+    }
+
+    /// Notes how long a request took, from its head to its last byte.
+    pub fn took(&self, duration: std::time::Duration) {
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
+        let cell = &self.cells.latency[bucket];
+        cell.store(cell.load(Relaxed) + 1, Relaxed);
+        let sum = &self.cells.latency_sum_us;
+        sum.store(sum.load(Relaxed).wrapping_add(us), Relaxed);
+    }
+
+    /// Tells [`Tracker::idle`] if nothing is in flight here. Called at the end of requests while the pod is leaving,
+    /// so that the event costs nothing while it serves.
+    pub fn announce_idle(&self) {
+        if self.get(Count::InFlight) + self.get(Count::Tunnels) == 0 {
+            self.idle.notify_one();
+        }
+    }
+}
+
+// === impl Guard ===
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.tracker.add(self.gauge, u64::MAX); // wrapping: minus one
+    }
+}
+
+// === impl Counts ===
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; Count::ALL.len()])
+    }
+}
+
+impl Index<Count> for Counts {
+    type Output = u64;
+
+    fn index(&self, count: Count) -> &u64 {
+        &self.0[count as usize]
+    }
+}
+
+impl IndexMut<Count> for Counts {
+    fn index_mut(&mut self, count: Count) -> &mut u64 {
+        &mut self.0[count as usize]
+    }
+}
+
+// === helpers ===
+
+fn micros(at: Uptime) -> u64 {
+    u64::try_from(at.since_start().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn point(cell: &AtomicU64) -> Uptime {
+    Uptime::new(std::time::Duration::from_micros(cell.load(Relaxed)))
+}
