@@ -18,5 +18,6 @@
 pub mod clock;
 pub mod config;
 pub mod lifecycle;
+pub mod readiness;
 pub mod tracker;
 pub mod units;
