@@ -18,6 +18,7 @@
 pub mod clock;
 pub mod config;
 pub mod lifecycle;
+pub mod proxy;
 pub mod readiness;
 pub mod tracker;
 pub mod units;
