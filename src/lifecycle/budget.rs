@@ -153,7 +153,9 @@ mod tests {
     #[test]
     fn durations_near_the_largest_do_not_overflow() {
         let max = Duration::MAX;
-        assert_eq!(Budget::new(max, max, max, max, max).unwrap_err().expected, Rule::FitsGrace);
+        let budget = Budget::new(max, max, max, max, max).unwrap();
+        assert_eq!(budget.deadline(Uptime::from_millis(1)), Uptime::NEVER);
+        assert_eq!(budget.hard_stop(Uptime::from_millis(1)), Uptime::NEVER);
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Machine {
                 }
             }
         }
+        self.restart = self.restart.filter(|restart| !restart.is_over(&self.app));
         self.settle();
     }
 

@@ -63,7 +63,7 @@ impl Restart {
         Self { came: now, stage: Stage::Asked, sheds }
     }
 
-    /// What follows from the time and from what is known; `None` when the restart is over.
+    /// What follows from the time and from what is known; `None` when the restart has lasted long enough.
     pub(super) fn advance(
         mut self,
         now: Uptime,
@@ -80,7 +80,6 @@ impl Restart {
             self.stage = Stage::Released { at: now, back: Back::UNSEEN };
         }
         match self.stage {
-            Stage::Released { back, .. } if back.is_back(app.probed) => None,
             Stage::Released { at, .. } if now >= at + OVER_AFTER && looks_up(app) => None,
             Stage::Asked | Stage::Held | Stage::Released { .. } => Some(self),
         }
@@ -110,6 +109,16 @@ impl Restart {
         }
     }
 
+    /// Whether the app was seen away and back since the hook was let go.
+    pub(super) const fn is_over(&self, app: &App) -> bool {
+        match self.stage {
+            Stage::Asked | Stage::Held => false,
+            Stage::Released { back, .. } => {
+                back.refused && back.accepted && (back.ready || !app.probed)
+            }
+        }
+    }
+
     pub(super) const fn sheds(&self) -> bool {
         self.sheds
     }
@@ -126,10 +135,6 @@ impl Restart {
 
 impl Back {
     const UNSEEN: Self = Self { refused: false, accepted: false, ready: false };
-
-    const fn is_back(self, probed: bool) -> bool {
-        self.refused && self.accepted && (self.ready || !probed)
-    }
 }
 
 // === helpers ===
