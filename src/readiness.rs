@@ -10,7 +10,7 @@ pub mod judge;
 pub mod poll;
 pub mod reach;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};

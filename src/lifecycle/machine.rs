@@ -213,7 +213,7 @@ impl Machine {
     pub fn poll_timeout(&self) -> Option<Uptime> {
         let next = match self.phase {
             Phase::Starting | Phase::Serving | Phase::Shedding(_) => {
-                [self.restart.and_then(|restart| restart.poll_timeout(&self.budget)), None]
+                [self.restart.map(|restart| restart.poll_timeout(&self.budget)), None]
             }
             Phase::Draining(departure) => [Some(departure.deadline), self.idle_at(departure)],
             Phase::Drained(departed) => {

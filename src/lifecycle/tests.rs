@@ -96,12 +96,18 @@ fn the_table_says_what_happens_to_requests_in_flight() {
                 if departure.deadline == Uptime::from_millis(67_000))
         }
         // There are none when the drain ended with a proof; what the deadline left is cut.
-        "–" => match phase {
-            Phase::Drained(Departed { proof: Proof::Deadline, at, .. }) => {
-                phase.in_flight() == InFlightRule::Cut { since: *at }
-            }
-            _ => phase.in_flight() == InFlightRule::Serve,
-        },
+        "–" => {
+            let cut = match phase {
+                Phase::Drained(departed) if departed.proof == Proof::Deadline => Some(departed.at),
+                Phase::Starting
+                | Phase::Serving
+                | Phase::Shedding(_)
+                | Phase::Draining(_)
+                | Phase::Drained(_) => None,
+            };
+            phase.in_flight()
+                == cut.map_or(InFlightRule::Serve, |since| InFlightRule::Cut { since })
+        }
         other => unknown(other),
     });
 }

@@ -85,11 +85,11 @@ impl Restart {
         }
     }
 
-    pub(super) fn poll_timeout(&self, budget: &Budget) -> Option<Uptime> {
+    pub(super) fn poll_timeout(&self, budget: &Budget) -> Uptime {
         match self.stage {
-            Stage::Asked => Some(self.came + ALONE_AFTER),
-            Stage::Held => Some(self.came + budget.container_drain_timeout()),
-            Stage::Released { at, .. } => Some(at + OVER_AFTER),
+            Stage::Asked => self.came + ALONE_AFTER,
+            Stage::Held => self.came + budget.container_drain_timeout(),
+            Stage::Released { at, .. } => at + OVER_AFTER,
         }
     }
 

@@ -87,11 +87,10 @@ impl Walk {
         self.machine.handle(self.now, Input::Load(self.load));
         if let Some(input) = input {
             self.machine.handle(self.now, input);
-            match input {
-                Input::ContainerHook => self.held = Some(self.now),
-                Input::Signal(_) => self.signals += 1,
-                _ => {}
+            if input == Input::ContainerHook {
+                self.held = Some(self.now);
             }
+            self.signals += u32::from(matches!(input, Input::Signal(_)));
             self.went(before);
         }
         let between = self.machine.phase();
