@@ -15,9 +15,13 @@
 //!
 //! Modules marked `Pure.` know no runtime, clock, environment or IO; `tests/` holds a test that checks it.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod exit;
 pub mod lifecycle;
+pub mod process;
 pub mod readiness;
+pub mod telemetry;
 pub mod tracker;
 pub mod units;
