@@ -125,8 +125,8 @@ pub struct PrestopArgs {
     /// Give up after this and fail
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub timeout: Duration,
-    /// With --container: run this after the drain, whether or not the sidecar answered; its exit code becomes ours
-    #[arg(last = true, value_name = "COMMAND", requires = "container")]
+    /// Run this after the sidecar has answered, or failed to; its exit code becomes ours
+    #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

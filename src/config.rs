@@ -7,8 +7,10 @@ mod issues;
 mod load;
 mod parse;
 mod probes;
+mod reader;
 mod release;
 mod source;
+mod unknown;
 pub mod vars;
 
 pub use self::{

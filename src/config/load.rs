@@ -4,15 +4,16 @@
 //! like to a container. The hook token is the exception: an empty one would open the hooks to everybody.
 //! Not here: what a single value looks like ([`super::parse`]) and what the names and defaults are ([`vars`]).
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use super::{
-    AccessLog, Config, Effective, KeepAlive, Limits, Log, LogFormat, Route, Secret, Timeouts,
-    Upstream,
-    issues::{Issues, Problem, REDACTED, printable, shown},
-    parse, probes, release,
+    AccessLog, Config, KeepAlive, Limits, Log, LogFormat, Route, Secret, Timeouts, Upstream,
+    issues::{Issues, Problem, REDACTED},
+    parse, probes,
+    reader::Reader,
+    release,
     source::{Facts, Vars},
-    vars::{self, Fallback, Var},
+    unknown, vars,
 };
 use crate::lifecycle::{ReadinessOnTermination, budget::Budget};
 
@@ -34,13 +35,6 @@ pub struct AdminAccess {
     pub token: Option<Secret>,
 }
 
-/// Reads variables, and remembers what was wrong and what was right.
-struct Reader<'a> {
-    vars: &'a dyn Vars,
-    issues: Issues,
-    effective: Vec<Effective>,
-}
-
 // === impl Config ===
 
 impl Config {
@@ -52,7 +46,7 @@ impl Config {
     pub fn from_vars(vars: &dyn Vars, facts: &Facts) -> Result<Self, Issues> {
         let mut reader = Reader::new(vars);
         let config = reader.config(facts);
-        reader.refuse_unknown_names();
+        unknown::refuse(vars, &mut reader.issues);
         match config {
             Some(config) if reader.issues.is_empty() => {
                 Ok(Self { effective: reader.effective, ..config })
@@ -135,56 +129,6 @@ impl Reader<'_> {
             effective: Vec::new(),
         })
     }
-
-    // A name that is nearly right would otherwise leave its default in force silently.
-    fn refuse_unknown_names(&mut self) {
-        let known: HashSet<&str> = vars::ALL.iter().map(|var| var.name).collect();
-        let is_ours = |name: &&str| name.starts_with(vars::PREFIX) && !known.contains(name);
-        for name in self.vars.names().into_iter().filter(is_ours) {
-            let value = self.vars.get(name).unwrap_or_default();
-            if is_service_link(name, value) {
-                continue;
-            }
-            let similar = vars::ALL
-                .iter()
-                .map(|var| (strsim::jaro_winkler(name, var.name), var))
-                .max_by(|one, other| one.0.total_cmp(&other.0))
-                // All names share their first nine letters; below this even the rest looks unlike.
-                .filter(|(likeness, _)| *likeness > 0.9)
-                .map(|(_, var)| var);
-            // The value of a misspelt secret is still a secret.
-            let value = if similar.is_some_and(|var| !var.secret) {
-                printable(value)
-            } else {
-                REDACTED.to_owned()
-            };
-            let hint = similar.map_or_else(
-                || "`lameduck env` lists them".to_owned(),
-                |var| format!("did you mean {}?", var.name),
-            );
-            let problem = Problem::expected(format_args!("a known variable; {hint}"));
-            self.issues.add_about(format!("{}={value}", printable(name)), problem);
-        }
-    }
-}
-
-/// Whether kubelet made this variable for a Service whose name begins with `lameduck`.
-///
-/// It does so for every Service of the namespace unless `enableServiceLinks` is false (Kubernetes documentation,
-/// "Discovering services"): `…_SERVICE_HOST`, `…_SERVICE_PORT[_NAME]`, `…_PORT=tcp://…`, `…_PORT_80_TCP[_ADDR…]`.
-fn is_service_link(name: &str, value: &str) -> bool {
-    let docker_style = |rest: &str| {
-        let (port, rest) = rest.split_once('_').unwrap_or((rest, ""));
-        let (protocol, rest) = rest.split_once('_').unwrap_or((rest, ""));
-        port.parse::<u16>().is_ok()
-            && ["TCP", "UDP", "SCTP"].contains(&protocol)
-            && ["", "ADDR", "PORT", "PROTO"].contains(&rest)
-    };
-    name.ends_with("_SERVICE_HOST")
-        || name.ends_with("_SERVICE_PORT")
-        || name.contains("_SERVICE_PORT_")
-        || (name.ends_with("_PORT") && value.contains("://"))
-        || name.split_once("_PORT_").is_some_and(|(_, rest)| docker_style(rest))
 }
 
 // === impl Reader: parts ===
@@ -328,7 +272,7 @@ impl Reader<'_> {
                     [&vars::DRAIN_MIN, &vars::DRAIN_TIMEOUT, &vars::TERMINATION_GRACE_PERIOD];
                 let subject =
                     together.map(|var| format!("{}={}", var.name, self.shown_or_default(var)));
-                let problem = Problem::expected(format_args!("a budget that fits: {error}"));
+                let problem = Problem::expected(error.expected);
                 self.issues.add_about(subject.join(" "), problem);
                 None
             }
@@ -390,100 +334,6 @@ impl Reader<'_> {
         let format = self.optional(&vars::LOG_FORMAT, |text| parse::choice(text, &formats));
         let access = self.value(&vars::ACCESS_LOG, |text| parse::choice(text, &logged));
         Some(Log { filter: filter?, format: format?, access: access? })
-    }
-}
-
-// === impl Reader: one variable ===
-
-impl<'a> Reader<'a> {
-    const fn new(vars: &'a dyn Vars) -> Self {
-        Self { vars, issues: Issues::none(), effective: Vec::new() }
-    }
-
-    /// What was set, trimmed; nothing if that is empty.
-    fn given(&self, var: &Var) -> Option<String> {
-        let text = self.vars.get(var.name)?.trim();
-        (!text.is_empty()).then(|| text.to_owned())
-    }
-
-    fn optional<T>(
-        &mut self,
-        var: &Var,
-        parse: impl FnOnce(&str) -> Result<T, Problem>,
-    ) -> Option<Option<T>> {
-        let given = self.given(var);
-        let text = given.clone().or(match var.default {
-            Fallback::Depends(_) | Fallback::Off => None,
-            Fallback::Value(value) => Some(value.to_owned()),
-        });
-        self.remember(var, given);
-        match text.map(|text| (parse(&text), text)) {
-            None => Some(None),
-            Some((Ok(value), _)) => Some(Some(value)),
-            Some((Err(problem), text)) => {
-                self.issues.add(var, &text, problem);
-                None
-            }
-        }
-    }
-
-    fn value<T>(&mut self, var: &Var, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
-        self.optional(var, parse)?
-    }
-
-    fn duration(&mut self, var: &Var, least: Duration) -> Option<Duration> {
-        self.value(var, |text| parse::duration(text, least))
-    }
-
-    /// A time limit that may be off, by being unset or zero.
-    fn limit(&mut self, var: &Var) -> Option<Option<Duration>> {
-        let limit = self.optional(var, |text| parse::duration(text, ZERO))?;
-        Some(limit.filter(|limit| !limit.is_zero()))
-    }
-
-    fn list<T>(&mut self, var: &Var, parse: impl Fn(&str) -> Result<T, Problem>) -> Option<Vec<T>> {
-        let mut problems = Vec::new();
-        let items = self.optional(var, |text| {
-            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            let parsed = items.map(parse).collect::<Vec<_>>();
-            Ok(parsed
-                .into_iter()
-                .filter_map(|item| item.map_err(|problem| problems.push(problem)).ok())
-                .collect())
-        });
-        let given = self.shown_or_default(var);
-        let sound = problems.is_empty();
-        problems.into_iter().for_each(|problem| self.issues.add(var, &given, problem));
-        items.filter(|_| sound).map(Option::unwrap_or_default)
-    }
-
-    fn auto<T: std::fmt::Display>(
-        &mut self,
-        var: &Var,
-        auto: T,
-        parse: impl FnOnce(&str) -> Result<T, Problem>,
-    ) -> Option<T> {
-        let number =
-            self.value(var, |text| if text == "auto" { Ok(None) } else { parse(text).map(Some) })?;
-        if let Some(last) = self.effective.last_mut().filter(|_| number.is_none()) {
-            last.value = format!("auto ({auto})");
-        }
-        Some(number.unwrap_or(auto))
-    }
-
-    fn remember(&mut self, var: &Var, given: Option<String>) {
-        let (value, is_default) = match (given, var.default) {
-            (Some(given), _) => (shown(var, &given), false),
-            (None, Fallback::Depends(words)) => (words.replace('`', ""), true),
-            (None, Fallback::Off) => (String::new(), true),
-            (None, Fallback::Value(value)) => (value.to_owned(), true),
-        };
-        self.effective.push(Effective { name: var.name, value, is_default });
-    }
-
-    fn shown_or_default(&self, var: &Var) -> String {
-        let remembered = self.effective.iter().find(|effective| effective.name == var.name);
-        remembered.map(|effective| effective.value.clone()).unwrap_or_default()
     }
 }
 

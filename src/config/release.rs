@@ -51,10 +51,10 @@ fn parse_path(text: &str) -> Result<PathPattern, Problem> {
 
 // 1xx is no final answer (RFC 9110 §15.2), and above 599 no client knows what is meant.
 fn parse_status(text: &str) -> Result<StatusCode, Problem> {
-    let number = parse::number(text, 200..=599u16).map_err(|_| {
+    let number = parse::number(text, 200..=599u16).ok();
+    number.and_then(|number| StatusCode::from_u16(number).ok()).ok_or_else(|| {
         Problem::expected(format_args!("a status from 200 to 599, but got `{text}`"))
-    })?;
-    Ok(StatusCode::from_u16(number).expect("must be valid: 200 to 599"))
+    })
 }
 
 // === impl PathPattern ===
