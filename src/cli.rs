@@ -175,8 +175,11 @@ impl Tool {
             Self::Env(args) => env::run(args),
         };
         done.unwrap_or_else(|error| {
-            complain(&error);
-            ExitCode::from(code_of(&error))
+            let code = code_of(&error);
+            if code != exit::OK {
+                complain(&error);
+            }
+            ExitCode::from(code)
         })
     }
 }

@@ -111,7 +111,7 @@ fn judge(last: Option<&Snapshot>, now: &Snapshot) -> Wait {
 }
 
 fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} closed  {msg}  {elapsed}")
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} closed  {elapsed}  {wide_msg}")
         .expect("must be a valid template: it is a constant");
     ProgressBar::new(0).with_style(style)
 }

@@ -169,7 +169,7 @@ impl Snapshot {
             (None, Some(error)) => format!("failed: {error}"),
             (None, None) => "answered".to_owned(),
         };
-        format!("{verdict}: {} {answer} {} ago", last.container, ago(last.age_ms))
+        format!("{verdict}: {} {answer}, {} ago", last.container, ago(last.age_ms))
     }
 
     fn report(&self) -> String {
@@ -238,7 +238,7 @@ time left     47s
 connections   12
 in flight     3 (2 parked)
 tunnels       1
-readiness     not ready: web answered 503 1.2s ago
+readiness     not ready: web answered 503, 1.2s ago
 last report   none yet
 sidecar       version 0.1.0, up 1h2m3s
 ";
@@ -267,6 +267,6 @@ sidecar       version 0.1.0, up 1h2m3s
         let text =
             r#"{"last_readiness":{"container":"web","error":"connection refused","age_ms":0}}"#;
         let snapshot = Snapshot::parse(text).unwrap();
-        assert_eq!(snapshot.readiness(), "not ready: web failed: connection refused 0.0s ago");
+        assert_eq!(snapshot.readiness(), "not ready: web failed: connection refused, 0.0s ago");
     }
 }

@@ -172,7 +172,7 @@ vars! {
     LOG = "LAMEDUCK_LOG", Value("info"),
         "what is logged: a level, or a filter such as `info,lameduck::proxy=debug`";
     /// Machines read the logs of a pod, people those of a terminal.
-    LOG_FORMAT = "LAMEDUCK_LOG_FORMAT", Depends("`json`, on a terminal `text`"),
+    LOG_FORMAT = "LAMEDUCK_LOG_FORMAT", Depends("`json` (`text` on a terminal)"),
         "`json` or `text`";
     /// The balancer in front has such a log already.
     ACCESS_LOG = "LAMEDUCK_ACCESS_LOG", Value("off"),
