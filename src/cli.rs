@@ -80,7 +80,7 @@ pub enum Tool {
 /// How to reach a running sidecar.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
-    /// The sidecar's admin address [default: LAMEDUCK_ADMIN_ADDR, on loopback if that is 0.0.0.0 or [::]]
+    /// The sidecar's admin address; by default that of LAMEDUCK_ADMIN_ADDR, on loopback where it names all addresses
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
 }
