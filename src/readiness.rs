@@ -38,6 +38,11 @@ impl Prober {
         Self { probes: probes.into() }
     }
 
+    /// The containers whose probes can be asked.
+    pub fn containers(&self) -> impl Iterator<Item = &str> {
+        self.probes.iter().map(|probe| probe.container.as_str())
+    }
+
     /// Asks the readiness probe of `container` now, in the name of `user_agent`.
     #[allow(clippy::unused_async)]
     pub async fn ask(&self, container: &str, _user_agent: Option<&HeaderValue>) -> Answer {
