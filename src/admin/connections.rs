@@ -28,7 +28,7 @@ use super::{Peer, STOP_TIMEOUT, Shared};
 
 /// Kubelet, a scraper and a few people use under ten; the rest is room for their retries. A flood costs at
 /// most these file descriptors, which the proxy ports do not have then.
-const MAX_CONNECTIONS: usize = 256;
+pub(super) const MAX_CONNECTIONS: usize = 256;
 
 /// How long a connection may take to send a request's head, and stay without one: port scanners and
 /// half-dead clients must not hold connections open. As `LAMEDUCK_HEADER_TIMEOUT`'s default.

@@ -29,13 +29,13 @@ pub(super) const PAGE: &str = concat!(
     include_str!("page/body.html"),
     "<script>",
     include_str!("page/script.js"),
-    "</script>\n",
+    "</script>\n</body>\n</html>\n",
 );
 
 /// Only this script and this style run, and they talk to this server only. A test keeps the hashes true.
 pub(super) const PAGE_POLICY: &str = concat!(
     "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
-    "frame-ancestors 'none'; style-src 'sha256-STYLE'; script-src 'sha256-SCRIPT'",
+    "frame-ancestors 'none'; style-src 'sha256-sNC3lUOAY56r9WmgepEaps/CZGTw/ONNFwT4pH7hpI8='; script-src 'sha256-bvCh0QUbV4jLpTqNkvuNo6AW3Ic2n1c0G/p5rLu+D4U='",
 );
 
 /// The body of `GET /status`. Fields are added, never renamed or removed.
