@@ -44,8 +44,9 @@ use crate::{
 /// that is really used, but counts where address space is limited.
 const STACK_SIZE: usize = 512 * 1024;
 
-/// Connections that the kernel completes before they are accepted: std's own choice.
-const BACKLOG: i32 = 128;
+/// Connections that the kernel completes before they are accepted. When it is full a SYN is dropped and comes
+/// again after a second, which is kubelet's whole probe timeout; std's 128 fills in a burst.
+const BACKLOG: i32 = 1024;
 
 /// How long [`Server::stop`] waits for answers that are being written: to a kubelet on the same node they take
 /// microseconds, and the pod's hard stop leaves two seconds.

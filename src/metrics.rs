@@ -53,6 +53,9 @@ const PHASES: [&str; 5] = ["Starting", "Serving", "Shedding", "Draining", "Drain
 /// A label's name and value.
 type Label = (&'static str, &'static str);
 
+/// A series' labels and its value.
+type Sample<'a> = (&'a [Label], u64);
+
 /// One `# TYPE` of the exposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Family {
@@ -125,7 +128,7 @@ impl Exposition {
         &self,
         encoder: &mut DescriptorEncoder<'_>,
         family: Family,
-        samples: &[(&[Label], u64)],
+        samples: &[Sample<'_>],
     ) -> fmt::Result {
         let (name, kind) = match (family.kind, self.format) {
             (Kind::Counter, Format::Classic) => {
@@ -158,7 +161,7 @@ impl Exposition {
 
     /// All counts, each family once, in the order of its first count.
     fn counts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut families: Vec<(Family, Vec<(&[Label], u64)>)> = Vec::new();
+        let mut families: Vec<(Family, Vec<Sample<'_>>)> = Vec::new();
         for &count in Count::ALL {
             let (family, labels) = place(count);
             let sample = (labels, self.snapshot.counts[count]);

@@ -77,7 +77,10 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, shared: &Arc<Sh
                     tracing::debug!(%error, "an admin connection ended before it was accepted");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, ?pause, "the admin port can't accept, trying again after a pause");
+                    // One line per episode: the loop comes back here up to five times a second.
+                    if pause == *ACCEPT_PAUSES.start() {
+                        tracing::warn!(%error, ?pause, "the admin port can't accept, trying again after pauses");
+                    }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(*ACCEPT_PAUSES.end());
                 }

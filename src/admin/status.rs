@@ -35,7 +35,7 @@ pub(super) const PAGE: &str = concat!(
 /// Only this script and this style run, and they talk to this server only. A test keeps the hashes true.
 pub(super) const PAGE_POLICY: &str = concat!(
     "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
-    "frame-ancestors 'none'; style-src 'sha256-sNC3lUOAY56r9WmgepEaps/CZGTw/ONNFwT4pH7hpI8='; script-src 'sha256-bvCh0QUbV4jLpTqNkvuNo6AW3Ic2n1c0G/p5rLu+D4U='",
+    "frame-ancestors 'none'; style-src 'sha256-hvloUksh+zwFYyEnsPMoo7brkCnSlfHP4JZZDNmNoOU='; script-src 'sha256-OUhqJc4TQw3Pa7mzOfZomKL+8KCh/RuF7P2DRJDqv/g='",
 );
 
 /// The body of `GET /status`. Fields are added, never renamed or removed.

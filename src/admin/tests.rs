@@ -34,59 +34,60 @@ const DRAINED: Phase = Phase::Drained(Departed {
 // --- who is obeyed ---
 
 /// One line per case: method, path, caller, configured token, presented token, status, told to the machine.
+const TABLE: &str = "
+    GET   /livez                   10.1.2.3          s3cret  -       200  -
+    HEAD  /livez                   10.1.2.3          s3cret  -       200  -
+    POST  /livez                   127.0.0.1         -       -       405  -
+    GET   /readyz                  10.1.2.3          s3cret  -       200  -
+    GET   /status                  10.1.2.3          s3cret  -       200  -
+    GET   /metrics                 10.1.2.3          s3cret  -       200  -
+    HEAD  /metrics                 10.1.2.3          s3cret  -       200  -
+    GET   /                        10.1.2.3          s3cret  -       200  -
+    GET   /probe/app/readiness     10.1.2.3          s3cret  -       404  -
+    GET   /nothing                 127.0.0.1         -       -       404  -
+    GET   /prestop                 127.0.0.1         -       -       404  -
+    GET   /prestop/container/      127.0.0.1         -       -       404  -
+    GET   /livez/                  127.0.0.1         -       -       404  -
+
+    GET   /prestop/pod             127.0.0.1         -       -       200  PodHook
+    GET   /prestop/pod             127.9.9.9         s3cret  -       200  PodHook
+    GET   /prestop/pod             ::1               s3cret  -       200  PodHook
+    GET   /prestop/pod             ::ffff:127.0.0.1  s3cret  -       200  PodHook
+    GET   /prestop/pod             ::ffff:10.1.2.3   s3cret  -       403  -
+    GET   /prestop/pod             10.1.2.3          -       -       200  PodHook
+    GET   /prestop/pod             10.1.2.3          -       any     200  PodHook
+    GET   /prestop/pod             10.1.2.3          s3cret  -       403  -
+    GET   /prestop/pod             10.1.2.3          s3cret  s3cre   403  -
+    GET   /prestop/pod             10.1.2.3          s3cret  s3crets 403  -
+    GET   /prestop/pod             10.1.2.3          s3cret  S3CRET  403  -
+    GET   /prestop/pod             10.1.2.3          s3cret  s3cret  200  PodHook
+    HEAD  /prestop/pod             127.0.0.1         -       -       405  -
+    POST  /prestop/pod             127.0.0.1         -       -       405  -
+    DELETE /prestop/pod            127.0.0.1         -       -       405  -
+
+    GET   /prestop/container/app   127.0.0.1         s3cret  -       200  ContainerHook
+    GET   /prestop/container/app   10.1.2.3          -       -       200  ContainerHook
+    GET   /prestop/container/app   10.1.2.3          s3cret  s3cret  200  ContainerHook
+    GET   /prestop/container/app   10.1.2.3          s3cret  wrong   403  -
+    GET   /prestop/container/a%0Ab 127.0.0.1         -       -       200  ContainerHook
+    HEAD  /prestop/container/app   127.0.0.1         -       -       405  -
+    POST  /prestop/container/app   127.0.0.1         -       -       405  -
+
+    POST  /drain                   127.0.0.1         -       -       200  Drain
+    POST  /drain                   127.0.0.1         s3cret  -       200  Drain
+    POST  /drain                   10.1.2.3          -       -       403  -
+    POST  /drain                   10.1.2.3          s3cret  wrong   403  -
+    POST  /drain                   10.1.2.3          s3cret  s3cret  200  Drain
+    GET   /drain                   127.0.0.1         -       -       405  -
+    POST  /undrain                 127.0.0.1         -       -       200  Undrain
+    POST  /undrain                 10.1.2.3          -       -       403  -
+    POST  /undrain                 10.1.2.3          s3cret  s3cret  200  Undrain
+    GET   /undrain                 127.0.0.1         -       -       405  -
+";
+
 #[tokio::test]
 async fn every_request_is_answered_by_the_table() {
-    let table = "
-        GET   /livez                   10.1.2.3          s3cret  -       200  -
-        HEAD  /livez                   10.1.2.3          s3cret  -       200  -
-        POST  /livez                   127.0.0.1         -       -       405  -
-        GET   /readyz                  10.1.2.3          s3cret  -       200  -
-        GET   /status                  10.1.2.3          s3cret  -       200  -
-        GET   /metrics                 10.1.2.3          s3cret  -       200  -
-        HEAD  /metrics                 10.1.2.3          s3cret  -       200  -
-        GET   /                        10.1.2.3          s3cret  -       200  -
-        GET   /probe/app/readiness     10.1.2.3          s3cret  -       404  -
-        GET   /nothing                 127.0.0.1         -       -       404  -
-        GET   /prestop                 127.0.0.1         -       -       404  -
-        GET   /prestop/container/      127.0.0.1         -       -       404  -
-        GET   /livez/                  127.0.0.1         -       -       404  -
-
-        GET   /prestop/pod             127.0.0.1         -       -       200  PodHook
-        GET   /prestop/pod             127.9.9.9         s3cret  -       200  PodHook
-        GET   /prestop/pod             ::1               s3cret  -       200  PodHook
-        GET   /prestop/pod             ::ffff:127.0.0.1  s3cret  -       200  PodHook
-        GET   /prestop/pod             ::ffff:10.1.2.3   s3cret  -       403  -
-        GET   /prestop/pod             10.1.2.3          -       -       200  PodHook
-        GET   /prestop/pod             10.1.2.3          -       any     200  PodHook
-        GET   /prestop/pod             10.1.2.3          s3cret  -       403  -
-        GET   /prestop/pod             10.1.2.3          s3cret  s3cre   403  -
-        GET   /prestop/pod             10.1.2.3          s3cret  s3crets 403  -
-        GET   /prestop/pod             10.1.2.3          s3cret  S3CRET  403  -
-        GET   /prestop/pod             10.1.2.3          s3cret  s3cret  200  PodHook
-        HEAD  /prestop/pod             127.0.0.1         -       -       405  -
-        POST  /prestop/pod             127.0.0.1         -       -       405  -
-        DELETE /prestop/pod            127.0.0.1         -       -       405  -
-
-        GET   /prestop/container/app   127.0.0.1         s3cret  -       200  ContainerHook
-        GET   /prestop/container/app   10.1.2.3          -       -       200  ContainerHook
-        GET   /prestop/container/app   10.1.2.3          s3cret  s3cret  200  ContainerHook
-        GET   /prestop/container/app   10.1.2.3          s3cret  wrong   403  -
-        GET   /prestop/container/a%0Ab 127.0.0.1         -       -       200  ContainerHook
-        HEAD  /prestop/container/app   127.0.0.1         -       -       405  -
-        POST  /prestop/container/app   127.0.0.1         -       -       405  -
-
-        POST  /drain                   127.0.0.1         -       -       200  Drain
-        POST  /drain                   127.0.0.1         s3cret  -       200  Drain
-        POST  /drain                   10.1.2.3          -       -       403  -
-        POST  /drain                   10.1.2.3          s3cret  wrong   403  -
-        POST  /drain                   10.1.2.3          s3cret  s3cret  200  Drain
-        GET   /drain                   127.0.0.1         -       -       405  -
-        POST  /undrain                 127.0.0.1         -       -       200  Undrain
-        POST  /undrain                 10.1.2.3          -       -       403  -
-        POST  /undrain                 10.1.2.3          s3cret  s3cret  200  Undrain
-        GET   /undrain                 127.0.0.1         -       -       405  -
-    ";
-    for case in table.lines().map(str::trim).filter(|case| !case.is_empty()) {
+    for case in TABLE.lines().map(str::trim).filter(|case| !case.is_empty()) {
         let [method, path, from, configured, presented, status, told] =
             case.split_whitespace().collect::<Vec<_>>()[..]
         else {
@@ -339,6 +340,8 @@ struct Rig {
     inputs: Vec<Input>,
     shared: Arc<Shared>,
     server: Option<Server>,
+    /// Requests past the sockets last as long as this.
+    _running: channel::Sender<()>,
 }
 
 impl Rig {
@@ -360,10 +363,8 @@ impl Rig {
         };
         change(&mut context);
         let (running, until_stop) = channel::channel(());
-        // Without a listener nothing ever stops; the sender must live as long as the requests.
-        std::mem::forget(running);
         let shared = Arc::new(Shared::new(context, until_stop));
-        Self { publish, told, inputs: Vec::new(), shared, server: None }
+        Self { publish, told, inputs: Vec::new(), shared, server: None, _running: running }
     }
 
     fn listening(mut self) -> Self {

@@ -90,7 +90,7 @@ function showPhase(s) {
   $("budget").hidden = !draining;
   if (!draining) return;
   const share = 100 * s.since_ms / Math.max(1, s.since_ms + s.deadline_in_ms);
-  $("left").textContent = duration(s.deadline_in_ms) + " of " + duration(s.since_ms + s.deadline_in_ms);
+  $("left").textContent = s.deadline_in_ms === 0 ? "none: the time is up" : duration(s.deadline_in_ms) + " of " + duration(s.since_ms + s.deadline_in_ms);
   $("used").style.width = share + "%";
   $("used").parentNode.setAttribute("aria-valuenow", String(Math.round(share)));
 }
@@ -106,8 +106,10 @@ function showLoad(s) {
   for (const [key, { value, line }] of tiles) {
     const now = history[history.length - 1][key];
     value.textContent = now === null ? "–" : number(now);
-    const points = history.map((h) => h[key] || 0), top = Math.max(1, ...points), from = HISTORY - points.length;
-    line.setAttribute("d", points.map((y, i) => (i ? "L" : "M") + (from + i) + " " + (26 - 24 * y / top).toFixed(1)).join(""));
+    // The first poll has no rate yet; there the line starts one poll later.
+    const points = history.map((h) => h[key]), top = Math.max(1, ...points);
+    const steps = points.map((y, x) => y === null ? "" : "L" + x + " " + (26 - 24 * y / top).toFixed(1)).join("");
+    line.setAttribute("d", steps.replace("L", "M"));
   }
 }
 
