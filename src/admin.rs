@@ -14,7 +14,7 @@ mod status;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     thread::JoinHandle,
     time::Duration,
 };
@@ -34,7 +34,7 @@ use crate::{
     config::Secret,
     lifecycle::{
         ReadinessOnTermination,
-        driver::{Trigger, Watch},
+        driver::{Reports, Trigger, Watch},
     },
     readiness::Prober,
     tracker::Tracker,
@@ -51,9 +51,6 @@ const BACKLOG: i32 = 1024;
 /// How long [`Server::stop`] waits for answers that are being written: to a kubelet on the same node they take
 /// microseconds, and the pod's hard stop leaves two seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Gives the report of the last drain, as JSON, once there is one.
-pub type LastReport = Arc<dyn Fn() -> Option<serde_json::Value> + Send + Sync>;
 
 /// What the admin server tells about and acts upon.
 #[derive(Clone)]
@@ -73,7 +70,7 @@ pub struct Context {
     /// `/readyz` while draining.
     pub readiness_on_termination: ReadinessOnTermination,
     /// The last drain's report.
-    pub last_report: LastReport,
+    pub reports: Reports,
 }
 
 /// The admin address can't be bound.
@@ -118,8 +115,6 @@ struct Shared {
     waiting: AtomicU64,
     /// When the phase got its present name, in milliseconds of uptime.
     phase_since: AtomicU64,
-    /// What the app's probe was last answered here.
-    last_readiness: Mutex<Option<health::Readiness>>,
 }
 
 // === bind ===
@@ -216,7 +211,6 @@ impl Shared {
             refusal_logged: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             phase_since: AtomicU64::new(0),
-            last_readiness: Mutex::new(None),
         }
     }
 

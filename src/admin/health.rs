@@ -1,6 +1,6 @@
 //! What kubelet asks: `/livez`, `/readyz`, `/probe/{container}/readiness`.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use axum::{
     extract::{Path, State},
@@ -12,16 +12,7 @@ use super::Shared;
 use crate::{
     lifecycle::{Phase, ShedReason},
     readiness::Answer,
-    units::Uptime,
 };
-
-/// What the app's readiness probe was answered.
-#[derive(Clone, Debug)]
-pub(super) struct Readiness {
-    pub(super) container: String,
-    pub(super) answer: Answer,
-    pub(super) at: Uptime,
-}
 
 /// 200 as long as the process can answer. Depends on nothing else, so that kubelet never restarts the sidecar
 /// for what is the app's trouble.
@@ -46,8 +37,7 @@ pub(super) async fn probe(
     Path(container): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let answer = shared.context.prober.ask(&container, headers.get(header::USER_AGENT)).await;
-    shared.note_readiness(container, &answer);
+    let answer = shared.context.prober.observe(&container, headers.get(header::USER_AGENT)).await;
     let (status, body) = match answer {
         Answer::Unknown => return unknown(&shared),
         Answer::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason.into()),
@@ -56,22 +46,6 @@ pub(super) async fn probe(
     match withheld(&shared.context.watch.phase()) {
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
         None => (status, body_as_text(body)).into_response(),
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    fn note_readiness(&self, container: String, answer: &Answer) {
-        if *answer != Answer::Unknown {
-            let at = self.context.clock.now();
-            let readiness = Readiness { container, answer: answer.clone(), at };
-            *self.last_readiness.lock().unwrap_or_else(PoisonError::into_inner) = Some(readiness);
-        }
-    }
-
-    pub(super) fn last_readiness(&self) -> Option<Readiness> {
-        self.last_readiness.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -1,6 +1,9 @@
 //! What people and scrapers read: `/status`, `/metrics` and the page at `/`.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -10,11 +13,11 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 
-use super::{Shared, health::Readiness};
+use super::Shared;
 use crate::{
-    lifecycle::Phase,
+    lifecycle::{Phase, report::Report},
     metrics::{Format, Snapshot},
-    readiness::Answer,
+    readiness::{Answer, Last},
     tracker::{Count, Counts},
     units::Uptime,
 };
@@ -35,7 +38,7 @@ pub(super) const PAGE: &str = concat!(
 /// Only this script and this style run, and they talk to this server only. A test keeps the hashes true.
 pub(super) const PAGE_POLICY: &str = concat!(
     "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
-    "frame-ancestors 'none'; style-src 'sha256-hvloUksh+zwFYyEnsPMoo7brkCnSlfHP4JZZDNmNoOU='; script-src 'sha256-OUhqJc4TQw3Pa7mzOfZomKL+8KCh/RuF7P2DRJDqv/g='",
+    "frame-ancestors 'none'; style-src 'sha256-hvloUksh+zwFYyEnsPMoo7brkCnSlfHP4JZZDNmNoOU='; script-src 'sha256-zbAL7jAxvqmU1CUHQ0pVoInjzKL0jOMSyK3fAOn6OSE='",
 );
 
 /// The body of `GET /status`. Fields are added, never renamed or removed.
@@ -62,7 +65,7 @@ pub(super) struct Status {
     /// What the app's readiness probe was last answered, whoever asked.
     last_readiness: Option<LastReadiness>,
     /// The last drain's report.
-    report: Option<serde_json::Value>,
+    report: Option<Report>,
     /// Every count by its name.
     counts: serde_json::Map<String, serde_json::Value>,
 }
@@ -134,8 +137,8 @@ impl Shared {
             tunnels: counts[Count::Tunnels],
             pooled_idle: counts[Count::PooledIdle],
             hooks_waiting: self.waiting.load(Relaxed),
-            last_readiness: self.last_readiness().and_then(|last| LastReadiness::new(last, now)),
-            report: (context.last_report)(),
+            last_readiness: context.prober.last().map(LastReadiness::from),
+            report: context.reports.last(),
             counts: by_name(&counts),
         }
     }
@@ -165,31 +168,27 @@ impl Shared {
 
 // === impl LastReadiness ===
 
-impl LastReadiness {
-    fn new(last: Readiness, now: Uptime) -> Option<Self> {
-        let Readiness { container, answer, at } = last;
-        let age_ms = millis(now, at);
-        match answer {
-            Answer::Failed(error) => {
-                Some(Self { container, ready: false, status: None, error: Some(error), age_ms })
-            }
-            Answer::Status { status, body: _ } => Some(Self {
-                container,
-                // Kubelet takes redirects for success too.
-                ready: (200..400).contains(&status.as_u16()),
-                status: Some(status.as_u16()),
-                error: None,
-                age_ms,
-            }),
-            Answer::Unknown => None,
-        }
+impl From<Last> for LastReadiness {
+    fn from(last: Last) -> Self {
+        let Last { container, answer, age } = last;
+        let ready = answer.is_ready();
+        let (status, error) = match answer {
+            Answer::Failed(error) => (None, Some(error)),
+            Answer::Status { status, body: _ } => (Some(status.as_u16()), None),
+            Answer::Unknown => (None, None),
+        };
+        Self { container, ready, status, error, age_ms: whole_millis(age) }
     }
 }
 
 // === helpers ===
 
 fn millis(later: Uptime, earlier: Uptime) -> u64 {
-    u64::try_from(later.saturating_since(earlier).as_millis()).unwrap_or(u64::MAX)
+    whole_millis(later.saturating_since(earlier))
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn by_name(counts: &Counts) -> serde_json::Map<String, serde_json::Value> {

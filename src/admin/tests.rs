@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    sync::{mpsc::UnboundedReceiver, watch as channel},
+    sync::watch as channel,
 };
 
 use super::*;
@@ -14,8 +14,9 @@ use crate::{
     config::{ContainerProbe, Probe, ProbeAction},
     lifecycle::{
         Cause, Departed, Departure, HookAnswer, Phase, Proof, Reasons, Shed, ShedReason,
-        driver::{self, Told},
-        machine::Input,
+        budget::Budget,
+        driver::{self, Sent},
+        machine::{Input, Machine, Reach, Signal},
     },
     tracker::Count,
     units::Uptime,
@@ -153,15 +154,8 @@ async fn readyz_follows_the_phase_table_for_both_settings() {
 
 #[tokio::test]
 async fn an_unknown_container_is_told_which_ones_are_known() {
-    let probes = ["web", "api"].map(|container| ContainerProbe {
-        container: container.to_owned(),
-        readiness: Probe {
-            action: ProbeAction::Tcp { host: LOOPBACK.to_owned(), port: 1 },
-            timeout: Duration::from_secs(1),
-            failure_threshold: 3,
-            success_threshold: 1,
-        },
-    });
+    let probes = ["web", "api"]
+        .map(|container| probe(container, ProbeAction::Tcp { host: LOOPBACK.to_owned(), port: 1 }));
     let mut rig = Rig::with(Phase::Serving, |context| context.prober = Prober::new(&probes));
     let answer = rig.ask_as("GET", "/probe/wbe/readiness", LOOPBACK, None, releasing).await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
@@ -270,9 +264,7 @@ fn a_taken_port_is_named_in_the_error() {
 
 #[tokio::test]
 async fn status_tells_the_phase_the_load_and_every_count() {
-    let mut rig = Rig::with(Phase::Draining(DEPARTURE), |context| {
-        context.last_report = Arc::new(|| Some(serde_json::json!({"outcome": "drained"})));
-    });
+    let mut rig = Rig::new(Phase::Draining(DEPARTURE), None);
     let worker = rig.shared.context.tracker.worker(1);
     worker.add(Count::Requests, 7);
     worker.add(Count::Connections, 3);
@@ -290,7 +282,94 @@ async fn status_tells_the_phase_the_load_and_every_count() {
     assert_eq!(status["connections"], 3);
     assert_eq!(status["counts"]["requests"], 7);
     assert_eq!(status["counts"].as_object().unwrap().len(), Count::ALL.len());
+    assert_eq!(status["report"], Value::Null);
+    assert_eq!(status["last_readiness"], Value::Null);
+}
+
+/// Paused time: no socket is involved.
+#[tokio::test(start_paused = true)]
+async fn a_whole_drain_with_the_real_machine_ends_with_its_report() {
+    let (clock, tracker) = (Clock::start(), Tracker::new(2));
+    let (trigger, watch, driver) = driver::new(machine(), clock, tracker.clone());
+    let reports = driver.reports();
+    let mut rig = Rig::with(Phase::Starting, |context| {
+        *context = Context { trigger, watch, clock, tracker, reports, ..context.clone() };
+    });
+    let run = tokio::spawn(driver.run());
+    let serving = rig.shared.context.trigger.tell(Input::Upstream(Reach::Accepted)).await;
+    assert_eq!(serving, Some(Phase::Serving));
+    for (method, path, phase) in [
+        ("POST", "/drain", "Shedding"),
+        ("POST", "/undrain", "Serving"),
+        ("GET", "/prestop/pod", "Draining"),
+        ("GET", "/prestop/container/app", "Drained"),
+        ("POST", "/undrain", "Drained"),
+    ] {
+        let answer = rig.ask_as(method, path, LOOPBACK, None, releasing).await;
+        assert_eq!(
+            (answer.status(), text(answer).await.as_str()),
+            (StatusCode::OK, phase),
+            "{path}"
+        );
+    }
+    let answer = rig.ask_as("GET", "/status", LOOPBACK, None, releasing).await;
+    let status: Value = serde_json::from_str(&text(answer).await).unwrap();
     assert_eq!(status["report"]["outcome"], "drained");
+    assert_eq!(status["report"]["reason"], "PreStop");
+    rig.shared.context.trigger.send(Input::Signal(Signal::Term));
+    run.await.unwrap();
+    let late = rig.ask_as("GET", "/prestop/pod", LOOPBACK, None, releasing).await;
+    assert_eq!(text(late).await, "Drained", "answered although the driver has ended");
+}
+
+/// kubelet's view of the app, over real sockets.
+#[tokio::test]
+async fn the_apps_answer_is_handed_on_unless_somebody_wants_the_pod_out_of_rotation() {
+    let app = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = app.local_addr().unwrap().port();
+    let answers = tokio::spawn(async move {
+        for status in ["200 OK", "418 I'm a teapot", "200 OK", "200 OK", "200 OK"] {
+            let (mut stream, _) = app.accept().await.unwrap();
+            head(&mut stream).await;
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let action = ProbeAction::Http {
+        https: false,
+        host: LOOPBACK.to_owned(),
+        port,
+        path: "/ready/".to_owned(),
+        headers: Vec::new(),
+    };
+    let probes = [probe("web", action)];
+    let mut rig = Rig::with(Phase::Serving, |context| context.prober = Prober::new(&probes));
+    for (phase, status, body) in [
+        (Phase::Serving, 200, "hi"),
+        (Phase::Serving, 418, "hi"),
+        (Phase::Draining(DEPARTURE), 200, "hi"),
+        (shedding(ShedReason::Manual, HookAnswer::Hold), 503, "Shedding: Manual"),
+        (
+            shedding(ShedReason::ContainerRestart, HookAnswer::Hold),
+            503,
+            "Shedding: ContainerRestart",
+        ),
+    ] {
+        rig.publish.send_replace(phase);
+        let answer = rig.ask_as("GET", "/probe/web/readiness", ELSEWHERE, None, releasing).await;
+        assert_eq!(answer.status().as_u16(), status, "{phase:?}");
+        assert_eq!(text(answer).await, body, "{phase:?}");
+        let last = rig.shared.context.prober.last().unwrap();
+        assert_eq!((last.container.as_str(), last.answer.is_ready()), ("web", status != 418));
+    }
+    answers.await.unwrap();
+    let gone = rig.ask_as("GET", "/probe/web/readiness", ELSEWHERE, None, releasing).await;
+    assert_eq!(gone.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let status = rig.ask_as("GET", "/status", LOOPBACK, None, releasing).await;
+    let status: Value = serde_json::from_str(&text(status).await).unwrap();
+    assert_eq!(status["last_readiness"]["ready"], false);
+    assert!(status["last_readiness"]["error"].is_string(), "{status}");
 }
 
 #[tokio::test]
@@ -336,7 +415,7 @@ async fn the_page_runs_its_own_script_and_nothing_else() {
 /// An admin server with the machine's place taken by the test.
 struct Rig {
     publish: channel::Sender<Phase>,
-    told: UnboundedReceiver<Told>,
+    sent: Sent,
     inputs: Vec<Input>,
     shared: Arc<Shared>,
     server: Option<Server>,
@@ -350,21 +429,25 @@ impl Rig {
     }
 
     fn with(phase: Phase, change: impl FnOnce(&mut Context)) -> Self {
-        let (publish, watch, trigger, told) = driver::for_tests(phase);
+        let (publish, watch) = driver::test_watch(phase);
+        let (trigger, sent) = driver::test_trigger();
+        let (clock, tracker) = (Clock::start(), Tracker::new(2));
+        // Of the real driver only its empty journal is used.
+        let reports = driver::new(machine(), clock, tracker.clone()).2.reports();
         let mut context = Context {
             trigger,
             watch,
-            tracker: Tracker::new(2),
-            clock: Clock::start(),
+            tracker,
+            clock,
             prober: Prober::new(&[]),
             token: None,
             readiness_on_termination: ReadinessOnTermination::Fail,
-            last_report: Arc::new(|| None),
+            reports,
         };
         change(&mut context);
         let (running, until_stop) = channel::channel(());
         let shared = Arc::new(Shared::new(context, until_stop));
-        Self { publish, told, inputs: Vec::new(), shared, server: None, _running: running }
+        Self { publish, sent, inputs: Vec::new(), shared, server: None, _running: running }
     }
 
     fn listening(mut self) -> Self {
@@ -403,7 +486,7 @@ impl Rig {
 
     /// Takes the place of the machine for one input.
     async fn take(&mut self, expected: Input, phase: Phase) {
-        let told = self.told.recv().await.unwrap();
+        let told = self.sent.told().await.unwrap();
         assert_eq!(told.input, expected);
         self.publish.send_replace(phase);
         told.then.unwrap().send(phase).unwrap();
@@ -431,7 +514,7 @@ impl Rig {
         loop {
             tokio::select! {
                 answer = answer.as_mut() => return answer.unwrap(),
-                Some(told) = self.told.recv() => {
+                Some(told) = self.sent.told() => {
                     self.inputs.push(told.input);
                     let phase = machine(told.input);
                     self.publish.send_replace(phase);
@@ -458,6 +541,22 @@ fn releasing(input: Input) -> Phase {
 
 const fn shedding(reason: ShedReason, hook: HookAnswer) -> Phase {
     Phase::Shedding(Shed { reasons: Reasons::NONE.with(reason), since: Uptime::ZERO, hook })
+}
+
+/// A machine of an app without a readiness probe: 5 s of minimum, 2 s of quiet, 60 s of drain, 95 s of grace.
+fn machine() -> Machine {
+    let secs = Duration::from_secs;
+    Machine::new(Budget::new(secs(5), secs(2), secs(60), secs(5), secs(95)).unwrap(), false)
+}
+
+fn probe(container: &str, action: ProbeAction) -> ContainerProbe {
+    let readiness = Probe {
+        action,
+        timeout: Duration::from_secs(5),
+        failure_threshold: 3,
+        success_threshold: 1,
+    };
+    ContainerProbe { container: container.to_owned(), readiness }
 }
 
 fn given(column: &str) -> Option<&str> {

@@ -153,8 +153,8 @@ const WORDS = {
 function reportRows(value, path) {
   return Object.entries(value).flatMap(([key, entry]) => {
     const name = path.concat(WORDS[key] || key.replaceAll("_", " ")).join(": ");
-    if (Array.isArray(entry)) {
-      return [row(name, entry.map((item) => typeof item === "object" ? Object.values(item).join(" ") : item).join(" → "), "words")];
+    if (key === "phases") {
+      return [row("the way here", entry.map((step) => step.phase + " at " + duration(step.at_ms)).join(" → "), "words")];
     }
     if (entry !== null && typeof entry === "object") return reportRows(entry, path.concat(key.replaceAll("_", " ")));
     if (key === "outcome") return [row(name, OUTCOME[entry] || String(entry), entry === "drained" ? "good" : "bad")];
