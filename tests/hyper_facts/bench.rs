@@ -106,22 +106,28 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
 
     /// Drives the connection until `event` has come.
     pub(crate) async fn until<T>(&mut self, event: impl Future<Output = T>) -> T {
-        tokio::select! {
-            biased;
-            end = self.conn.as_mut() => panic!("the connection ended first: {end:?}"),
-            outcome = event => outcome,
-            () = tokio::time::sleep(PATIENCE) => panic!("nothing came"),
-        }
+        let conn = self.conn.as_mut();
+        let race = async {
+            tokio::select! {
+                biased;
+                end = conn => panic!("the connection ended first: {end:?}"),
+                outcome = event => outcome,
+            }
+        };
+        timeout(PATIENCE, race).await.expect("must come, or the fact has changed")
     }
 
     /// Drives the connection until a request reaches the service.
     pub(crate) async fn visit(&mut self) -> Visit {
-        tokio::select! {
-            biased;
-            end = self.conn.as_mut() => panic!("the connection ended first: {end:?}"),
-            visit = self.visits.recv() => visit.expect("must be open: the connection holds the sender"),
-            () = tokio::time::sleep(PATIENCE) => panic!("no request reached the service"),
-        }
+        let conn = self.conn.as_mut();
+        let race = async {
+            tokio::select! {
+                biased;
+                end = conn => panic!("the connection ended first: {end:?}"),
+                visit = self.visits.recv() => visit.expect("must be open: the connection holds the sender"),
+            }
+        };
+        timeout(PATIENCE, race).await.expect("must reach the service, or the fact has changed")
     }
 
     /// Drives the connection to its end and closes it; says how it ended, and whether a request that no
