@@ -34,9 +34,15 @@ const PURE: &[&str] = &[
     "lifecycle",
     "lifecycle/budget",
     "lifecycle/machine",
+    "lifecycle/report",
+    "metrics",
     "proxy/error",
+    "proxy/fields",
+    "proxy/framing",
     "proxy/headers",
     "proxy/keep_alive",
+    "proxy/request",
+    "proxy/response",
     "units",
 ];
 
@@ -208,6 +214,28 @@ fn phase_is_the_only_state_that_is_broadcast() {
         }
     }
     check_with_exceptions(&channels, MAY_BROADCAST);
+}
+
+/// See "Our own HTTP/1.1 engine" in ARCHITECTURE.md.
+#[test]
+fn proxy_does_not_use_hypers_connections() {
+    let of_proxy = |source: &Source| source.module().starts_with("crate::proxy");
+    check(&in_shipped(of_proxy, |path| {
+        path.is_in("hyper") || path.is_in("hyper_util") || path.names("graceful_shutdown")
+    }));
+}
+
+#[test]
+fn unsafe_is_forbidden_and_main_alone_ends_the_process() {
+    assert!(text("Cargo.toml").contains("\nunsafe_code = \"forbid\"\n"));
+    check(&in_shipped(
+        |_| true,
+        |path| {
+            path.is_in("std::process::exit")
+                || path.is_in("std::process::abort")
+                || path.is_in("process::exit")
+        },
+    ));
 }
 
 // === names ===

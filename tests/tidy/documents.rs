@@ -1,10 +1,15 @@
 //! The documents say what the code says.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
 
 use crate::{
     check,
-    source::{root, sources, text},
+    source::{Source, root, sources, text},
 };
 
 #[test]
@@ -18,7 +23,21 @@ fn readme_holds_the_variables_table() {
     let output = Command::new(program).args(["env", "--format", "markdown"]).output();
     let output = output.expect("must start");
     assert!(output.status.success(), "{output:?}");
-    generated("README.md", "variables", &String::from_utf8(output.stdout).expect("must be text"));
+    let table = String::from_utf8(output.stdout).expect("must be text");
+    assert!(table.contains("`LAMEDUCK_ROUTES`"), "`lameduck env` prints no table: {table:?}");
+    generated("README.md", "variables", &table);
+}
+
+/// The map is made from the first sentence of each module's documentation.
+#[test]
+fn architecture_holds_the_map_of_the_code() {
+    let mut map = "| file | pure | what it is |\n| --- | --- | --- |\n".to_owned();
+    for source in sources("src").iter().filter(|source| !source.is_for_tests()) {
+        let path = source.path.trim_start_matches("src/");
+        let pure = if source.is_pure() { "P" } else { "" };
+        map += &format!("| `{path}` | {pure} | {} |\n", first_sentence(source));
+    }
+    generated("ARCHITECTURE.md", "map", &map);
 }
 
 /// "Guarded by `a`, `b`." in ARCHITECTURE.md: functions of these names exist.
@@ -73,6 +92,16 @@ fn documents_name_files_that_exist() {
 
 // === helpers ===
 
+/// What a module's documentation begins with, on one line and without links.
+fn first_sentence(source: &Source) -> String {
+    let lines = source.text.lines().map_while(|line| line.strip_prefix("//!"));
+    let paragraph: Vec<&str> = lines.map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let text = paragraph.join(" ").replace("[`", "`").replace("`]", "`").replace('|', "\\|");
+    let text = text.strip_prefix("Pure. ").unwrap_or(&text);
+    assert!(!text.is_empty(), "{}: has no documentation", source.path);
+    text.split_once(". ").map_or(text.trim_end_matches('.'), |(first, _)| first).to_owned()
+}
+
 /// The table in the documentation of `Phase`.
 fn phase_table() -> String {
     let lifecycle = text("src/lifecycle.rs");
@@ -87,6 +116,9 @@ fn phase_table() -> String {
 /// generated; with `UPDATE=1` writes it there.
 #[track_caller]
 fn generated(document: &str, name: &str, wanted: &str) {
+    // Two tests may write the same document.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (begin, end) = (format!("<!-- {name}:begin -->\n"), format!("<!-- {name}:end -->"));
     let whole = text(document);
     let (before, rest) =

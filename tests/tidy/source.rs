@@ -76,16 +76,17 @@ impl Source {
     pub(crate) fn parse(path: &str, text: String) -> Self {
         let file = syn::parse_file(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
         let tokens = TokenStream::from_str(&text).expect("must be tokens, since it is Rust");
-        let all_tests = path.starts_with("tests/")
-            || path.starts_with("benches/")
-            || path.ends_with("/tests.rs")
-            || path.contains("/tests/");
-        let tests = if all_tests {
+        let tests = if is_test_file(path) {
             vec![1..=usize::MAX]
         } else {
             file.items.iter().filter(|item| is_for_tests(item)).map(lines_of).collect()
         };
         Self { path: path.to_owned(), text, file, tokens, tests }
+    }
+
+    /// Whether the whole file is compiled for tests only.
+    pub(crate) fn is_for_tests(&self) -> bool {
+        is_test_file(&self.path)
     }
 
     /// Whether the module's documentation begins with `Pure.`
@@ -215,6 +216,13 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+fn is_test_file(path: &str) -> bool {
+    path.starts_with("tests/")
+        || path.starts_with("benches/")
+        || path.ends_with("/tests.rs")
+        || path.contains("/tests/")
 }
 
 fn lines_of(item: &Item) -> RangeInclusive<usize> {
