@@ -99,7 +99,8 @@ fn first_sentence(source: &Source) -> String {
     let text = paragraph.join(" ").replace("[`", "`").replace("`]", "`").replace('|', "\\|");
     let text = text.strip_prefix("Pure. ").unwrap_or(&text);
     assert!(!text.is_empty(), "{}: has no documentation", source.path);
-    text.split_once(". ").map_or(text.trim_end_matches('.'), |(first, _)| first).to_owned()
+    let first = text.split(". ").next().unwrap_or(text);
+    first.trim_end_matches('.').to_owned()
 }
 
 /// The table in the documentation of `Phase`.

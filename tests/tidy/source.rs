@@ -9,7 +9,7 @@ use std::{
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use syn::{
-    Attribute, Block, ImplItemFn, Item, ItemFn, Meta, TraitItemFn,
+    Attribute, Block, ImplItemFn, Item, ItemFn, TraitItemFn,
     spanned::Spanned,
     visit::{self, Visit},
 };
@@ -231,6 +231,7 @@ fn lines_of(item: &Item) -> RangeInclusive<usize> {
 }
 
 /// Whether an item of a file carries `#[cfg(test)]`.
+#[allow(clippy::wildcard_enum_match_arm, reason = "syn's enum, which grows with the language")]
 fn is_for_tests(item: &Item) -> bool {
     let attributes: &[Attribute] = match item {
         Item::Fn(item) => &item.attrs,
@@ -241,9 +242,9 @@ fn is_for_tests(item: &Item) -> bool {
         Item::Use(item) => &item.attrs,
         _ => &[],
     };
-    attributes.iter().any(|attribute| match &attribute.meta {
-        Meta::List(list) if list.path.is_ident("cfg") => list.tokens.to_string() == "test",
-        _ => false,
+    attributes.iter().any(|attribute| {
+        let condition = attribute.parse_args::<syn::Ident>();
+        attribute.path().is_ident("cfg") && condition.is_ok_and(|condition| condition == "test")
     })
 }
 
