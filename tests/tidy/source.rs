@@ -122,7 +122,9 @@ impl Source {
     pub(crate) fn shipped_paths(&self) -> Vec<Found> {
         let mut found = Vec::new();
         paths(self.tokens.clone(), "", &mut found);
-        found.retain(|path| !self.is_test(path.line));
+        // Alone, these are visibilities: `pub(super)`.
+        let relative = |path: &Found| matches!(path.what.as_str(), "crate" | "self" | "super");
+        found.retain(|path| !self.is_test(path.line) && !relative(path));
         let module = self.module();
         for path in &mut found {
             path.what = resolve(&module, &path.what);
