@@ -140,11 +140,11 @@ impl Source {
         found
     }
 
-    /// The names of all functions, those for tests included.
+    /// The names of all functions, those for tests and in macros included.
     pub(crate) fn all_function_names(&self) -> Vec<String> {
-        let mut functions = Functions { lines: self.text.lines().collect(), found: Vec::new() };
-        functions.visit_file(&self.file);
-        functions.found.into_iter().map(|function| function.name).collect()
+        let mut found = Vec::new();
+        function_names(self.tokens.clone(), &mut found);
+        found
     }
 
     fn is_test(&self, line: usize) -> bool {
@@ -284,6 +284,22 @@ fn paths(tokens: TokenStream, prefix: &str, found: &mut Vec<Found>) {
         match list {
             Some(list) => paths_in_list(&list, &path, found),
             None => found.push(Found { what: path, line }),
+        }
+    }
+}
+
+/// Collects every name that stands behind `fn`.
+fn function_names(tokens: TokenStream, found: &mut Vec<String>) {
+    let mut behind_fn = false;
+    for token in tokens {
+        match token {
+            TokenTree::Ident(name) if behind_fn => {
+                found.push(name.to_string());
+                behind_fn = false;
+            }
+            TokenTree::Ident(name) => behind_fn = name == "fn",
+            TokenTree::Group(group) => function_names(group.stream(), found),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => behind_fn = false,
         }
     }
 }
