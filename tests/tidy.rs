@@ -41,6 +41,7 @@ const PURE: &[&str] = &[
     "proxy/framing",
     "proxy/headers",
     "proxy/keep_alive",
+    "proxy/pace",
     "proxy/request",
     "proxy/response",
     "units",
