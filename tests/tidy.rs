@@ -154,7 +154,7 @@ const FLOORS: &[(&str, &str, &str)] = &[
 fn files_and_functions_can_be_overlooked() {
     let mut long = BTreeMap::new();
     for source in sources("src") {
-        let lines = source.shipped_lines();
+        let lines = source.shipped_lines().count();
         if lines > FILE_LINES {
             long.insert(source.path.clone(), format!("{lines} lines, at most {FILE_LINES}"));
         }
@@ -269,8 +269,11 @@ fn modules_are_files_not_mod_rs() {
 #[test]
 fn every_variable_that_is_named_exists() {
     let known: BTreeSet<String> = variables(&text("src/config/vars.rs")).collect();
-    let mut texts: Vec<(String, String)> =
-        sources("src").into_iter().map(|source| (source.path, source.text)).collect();
+    let mut texts: Vec<(String, String)> = Vec::new();
+    for source in sources("src") {
+        let shipped: Vec<&str> = source.shipped_lines().collect();
+        texts.push((source.path.clone(), shipped.join("\n")));
+    }
     for document in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md"] {
         texts.push((document.to_owned(), text(document)));
     }
@@ -354,7 +357,7 @@ fn paths_are_seen_through_lists_macros_and_relative_names() {
     }
     assert!(!names.iter().any(|name| name.contains("TcpListener")), "{names:?}");
     assert!(source.test_paths().iter().any(|path| path.names("TcpListener")));
-    assert_eq!(source.shipped_lines(), 3);
+    assert_eq!(source.shipped_lines().count(), 3);
 }
 
 #[test]
