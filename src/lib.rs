@@ -15,6 +15,7 @@
 //!
 //! Modules marked `Pure.` know no runtime, clock, environment or IO; `tests/` holds a test that checks it.
 
+pub mod admin;
 pub mod app;
 pub mod app_drain;
 pub mod cli;
@@ -23,6 +24,7 @@ pub mod config;
 pub mod exit;
 pub mod lifecycle;
 pub mod listener;
+pub mod metrics;
 pub mod process;
 pub mod proxy;
 pub mod readiness;
