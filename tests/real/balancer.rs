@@ -1,6 +1,6 @@
 //! A load balancer and the load on it.
 //!
-//! It pools keep-alive connections and pins each one to its pod the way NAT does: a change of the endpoints steers new
+//! It pools keep-alive connections and pins each one to its pod the way NAT does: a change of the endpoint steers new
 //! connections only. It sends in bursts at a fixed pace, whether or not answers come, so that it holds idle connections
 //! between the bursts and its failures can't hide in a slower load.
 
@@ -20,17 +20,17 @@ const BURST: u64 = 16;
 const PACE: Duration = Duration::from_millis(25);
 /// At this many unanswered requests the load pauses, and misses its rate.
 const MAX_IN_FLIGHT: usize = 512;
-/// Connections are renewed after this many requests, so that a pod that came back gets its share of them.
+/// Connections are renewed after this many requests, so that the load moves to a new endpoint within seconds.
 const REQUESTS_PER_CONNECTION: u32 = 50;
 /// No short request takes this long unless it is lost.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The load ends by itself after this.
 const LONGEST_LOAD: Duration = Duration::from_secs(180);
 
-/// The balancer's connections, endpoints and memory.
+/// The balancer's connections, endpoint and memory.
 pub(crate) struct Balancer {
     clock: Clock,
-    endpoints: Mutex<Vec<SocketAddr>>,
+    endpoint: Mutex<SocketAddr>,
     idle: Mutex<Vec<Connection>>,
     tally: Mutex<Tally>,
 }
@@ -64,18 +64,18 @@ pub(crate) struct Load {
 // === impl Balancer ===
 
 impl Balancer {
-    pub(crate) fn new(clock: Clock, endpoints: Vec<SocketAddr>) -> Arc<Self> {
+    pub(crate) fn new(clock: Clock, endpoint: SocketAddr) -> Arc<Self> {
         Arc::new(Self {
             clock,
-            endpoints: Mutex::new(endpoints),
+            endpoint: Mutex::new(endpoint),
             idle: Mutex::default(),
             tally: Mutex::default(),
         })
     }
 
-    /// New connections go to these from now on.
-    pub(crate) fn set_endpoints(&self, endpoints: Vec<SocketAddr>) {
-        *lock(&self.endpoints) = endpoints;
+    /// New connections go there from now on.
+    pub(crate) fn set_endpoint(&self, endpoint: SocketAddr) {
+        *lock(&self.endpoint) = endpoint;
     }
 
     /// The answers that `pod` gave to requests sent from `since` on.
@@ -142,7 +142,7 @@ impl Balancer {
         let (pod, mut connection) = match self.take_idle() {
             Some(connection) => (connection.peer, connection),
             None => {
-                let pod = self.pick(number);
+                let pod = *lock(&self.endpoint);
                 match Connection::open(pod).await {
                     Ok(connection) => (pod, connection),
                     Err(failure) => return (pod, false, Err(failure)),
@@ -165,12 +165,6 @@ impl Balancer {
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = lock(&self.idle);
         std::iter::from_fn(|| idle.pop()).find(Connection::is_reusable)
-    }
-
-    fn pick(&self, number: u64) -> SocketAddr {
-        let endpoints = lock(&self.endpoints);
-        let count = u64::try_from(endpoints.len()).expect("must fit: there are two pods");
-        endpoints[usize::try_from(number % count).expect("must fit: it is less than two")]
     }
 }
 

