@@ -55,9 +55,7 @@ impl Process {
     pub(crate) fn expect_running(&mut self) -> Result<(), String> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => {
-                Err(format!("{} has ended early, {status}\n{}", self.name, self.log_tail()))
-            }
+            Ok(Some(status)) => Err(format!("{} has ended early, {status}", self.name)),
             Err(error) => Err(format!("{}: {error}", self.name)),
         }
     }
