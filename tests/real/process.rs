@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
     time::timeout,
 };
 
-/// A running child in its own process group; the group is killed when this is dropped.
+/// A running child, killed when this is dropped. It stays in the tests' process group, so that an interrupt from the
+/// terminal reaches it too; gunicorn's worker ends by itself once its parent is gone.
 pub(crate) struct Process {
     name: String,
     child: Child,
@@ -33,7 +34,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(file.try_clone().map_err(say)?)
             .stderr(file)
-            .process_group(0)
+            .kill_on_drop(true)
             .spawn()
             .map_err(say)?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -71,12 +72,5 @@ impl Process {
         let lines: Vec<_> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(15)..];
         format!("--- the end of {}\n{}", self.log.display(), tail.join("\n"))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // The group still exists if a worker has outlived its parent; if nothing is left, there is nothing to do.
-        let _gone = kill_process_group(self.pid, Signal::KILL);
     }
 }

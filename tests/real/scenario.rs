@@ -20,6 +20,8 @@ const LEAST_RATE: f64 = 500.0;
 const LONGEST_REACTION: Duration = Duration::from_secs(1);
 /// How long the balancer goes on to open connections to a pod after its deletion.
 const PROPAGATION: Duration = Duration::from_secs(3);
+/// Two answers that come at once may be read in either order.
+const ORDER_SLACK: Duration = Duration::from_millis(100);
 /// How long each state is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -154,7 +156,7 @@ impl Scenario {
         self.balancer.set_endpoint(self.stayer.proxy_addr);
         let last_poll_at = self.expect_polls(polls).await?;
         let released_at = join_one(hook).await??;
-        if released_at < last_poll_at {
+        if released_at + ORDER_SLACK < last_poll_at {
             return Err(format!(
                 "the hook was answered at {released_at}, a poll at {last_poll_at}"
             ));
@@ -164,6 +166,10 @@ impl Scenario {
         let _status = self.leaver.terminate_app().await?;
         let report = self.leaver.terminate_proxy(LONGEST_DRAIN).await?;
         report.expect_clean("PreStop")?;
+        let took = released_at.saturating_since(deleted_at);
+        let at_least = last_poll_at.saturating_since(told_at + ORDER_SLACK);
+        report.expect_between("duration_ms", millis(at_least), millis(took + LONGEST_REACTION))?;
+        report.expect_between("connections_at_start", POLLS, usize::MAX)?;
         report.expect("parked_at_start", &POLLS.into())?;
         report.expect("parked_answered", &POLLS.into())?;
         let answers = self.balancer.answers_since(self.leaver.proxy_addr, Uptime::ZERO);
@@ -174,7 +180,7 @@ impl Scenario {
         expect_some(&sure, "while draining")?;
         expect_close(&sure, "while draining")?;
         report.expect_between("late_requests", sure.len(), sure.len() + late.len())?;
-        Ok(released_at.saturating_since(deleted_at))
+        Ok(took)
     }
 
     /// The other pod leaves as an ordinary container's would: by a signal, with its app alive.
@@ -232,6 +238,10 @@ impl Scenario {
 }
 
 // === helpers ===
+
+fn millis(duration: Duration) -> usize {
+    usize::try_from(duration.as_millis()).unwrap_or(usize::MAX)
+}
 
 async fn join_one<T: 'static>(mut tasks: JoinSet<T>) -> Result<T, String> {
     let joined = tasks.join_next().await.ok_or("there was no task to wait for")?;
