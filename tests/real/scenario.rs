@@ -179,7 +179,9 @@ impl Scenario {
             .partition(|answer| answer.sent_at >= told_at);
         expect_some(&sure, "while draining")?;
         expect_close(&sure, "while draining")?;
-        report.expect_between("late_requests", sure.len(), sure.len() + late.len())?;
+        let (least, most) = (sure.len(), sure.len() + late.len());
+        report.expect_between("late_requests", least, most)?;
+        report.expect_between("requests_served", least + POLLS, most + POLLS)?;
         Ok(took)
     }
 
