@@ -6,7 +6,6 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -90,7 +89,8 @@ impl Listener {
     /// # Errors
     /// The listener can't be registered with the runtime.
     pub async fn accept_all(&self, slots: Slots, workers: &Workers, clock: Clock) -> io::Result<()> {
-        let socket = AsyncFd::with_interest(self.socket.as_fd(), Interest::READABLE)?;
+        let socket = AsyncFd::register_with_interest(self.socket.try_clone()?, Interest::READABLE)
+            .map_err(io::Error::from)?;
         let mut backoff = BACKOFF;
         loop {
             let slot = slots.take().await;
