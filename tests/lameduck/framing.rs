@@ -71,7 +71,8 @@ fn bad_chunk_sizes_are_refused() {
     let pod = TestPod::before(&app).start();
     // Not here: many leading zeros, which are long yet can be read in one way only.
     let overflows = ["ffffffffffffffff", "10000000000000005", "fffffffffffffffffffffffff"];
-    let others = ["0x5", "+5", "-5", " 5", "", "5 5", "g", "5,", "\t5", "５", "5.0", "5e0", "\"5\""];
+    let others =
+        ["0x5", "+5", "-5", " 5", "", "5 5", "g", "5,", "\t5", "５", "5.0", "5e0", "\"5\""];
     for size in overflows.into_iter().chain(others) {
         check_refused_chunks(&pod, &app, &format!("{size}\r\nhello\r\n0\r\n"));
     }
@@ -131,7 +132,8 @@ fn only_declared_and_harmless_request_trailers_pass() {
 fn response_trailers_reach_clients_that_ask_for_them() {
     let app = FakeApp::new(|exchange| {
         exchange.body();
-        exchange.send("HTTP/1.1 200 OK\r\nTrailer: Grpc-Status\r\nTransfer-Encoding: chunked\r\n\r\n");
+        exchange
+            .send("HTTP/1.1 200 OK\r\nTrailer: Grpc-Status\r\nTransfer-Encoding: chunked\r\n\r\n");
         exchange.send("2\r\nok\r\n0\r\nGrpc-Status: 0\r\n\r\n");
         Then::Keep
     });
@@ -201,11 +203,17 @@ fn a_close_delimited_body_becomes_chunks_or_ends_with_the_connection() {
     let mut client = pod.client();
     for _ in 0..2 {
         let response = client.get("/").response().expect(200).expect_close(false);
-        assert_eq!((response.text().as_str(), response.framing), ("until the end", Framing::Chunked));
+        assert_eq!(
+            (response.text().as_str(), response.framing),
+            ("until the end", Framing::Chunked)
+        );
     }
     let mut old = pod.client();
     let response = old.send("GET / HTTP/1.0\r\n\r\n").response().expect(200);
-    assert_eq!((response.text().as_str(), response.framing), ("until the end", Framing::UntilClose));
+    assert_eq!(
+        (response.text().as_str(), response.framing),
+        ("until the end", Framing::UntilClose)
+    );
 }
 
 #[test]
@@ -214,7 +222,8 @@ fn an_http_1_0_client_gets_one_close_delimited_or_counted_answer() {
         if exchange.request.target == "/counted" {
             return exchange.reply("200 OK", "", b"body");
         }
-        exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n");
+        exchange
+            .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n");
         Then::Keep
     });
     let pod = TestPod::before(&app).start();
@@ -308,7 +317,14 @@ fn targets_are_sent_to_the_app_in_origin_form() {
 fn exactly_one_valid_host_is_required() {
     let app = FakeApp::echo();
     let pod = TestPod::before(&app).start();
-    for fields in ["", "Host: a\r\nHost: a\r\n", "Host: a\r\nHost: b\r\n", "Host: a b\r\n", "Host: a/b\r\n", "Host: u@a\r\n"] {
+    for fields in [
+        "",
+        "Host: a\r\nHost: a\r\n",
+        "Host: a\r\nHost: b\r\n",
+        "Host: a b\r\n",
+        "Host: a/b\r\n",
+        "Host: u@a\r\n",
+    ] {
         let mut client = pod.client();
         client.send(format!("GET / HTTP/1.1\r\n{fields}\r\n"));
         client.response().expect(400).expect_close(true);
@@ -323,7 +339,14 @@ fn exactly_one_valid_host_is_required() {
 fn unknown_versions_are_refused() {
     let app = FakeApp::echo();
     let pod = TestPod::before(&app).start();
-    for line in ["GET / HTTP/2.0", "GET / HTTP/1.2x", "GET / HTTP/0.9", "GET /", "GET / http/1.1", "PRI * HTTP/2.0"] {
+    for line in [
+        "GET / HTTP/2.0",
+        "GET / HTTP/1.2x",
+        "GET / HTTP/0.9",
+        "GET /",
+        "GET / http/1.1",
+        "PRI * HTTP/2.0",
+    ] {
         let mut client = pod.client();
         client.send(format!("{line}\r\nHost: a\r\n\r\n"));
         let status = client.response().expect_close(true).head.status;
@@ -374,7 +397,8 @@ fn a_hundred_pipelined_posts_are_kept_apart() {
     app.assert_unambiguous();
 }
 
-const EXPECTING: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+const EXPECTING: &str =
+    "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
 
 #[test]
 fn an_app_that_says_100_gets_the_body() {
@@ -515,7 +539,10 @@ fn an_early_answer_is_not_followed_by_a_reset_while_the_client_pauses() {
     });
     let pod = TestPod::before(&app).start();
     let mut client = pod.client();
-    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(100_000)));
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{}",
+        "x".repeat(100_000)
+    ));
     app.wait_for(1);
     let_pass(ms(200)); // The answer lies in the kernel, unread.
     let _lingering = client.try_send("y".repeat(100));
@@ -542,7 +569,8 @@ fn a_request_may_follow_right_behind_a_body() {
     let pod = TestPod::before(&app).start();
     for method in ["GET", "HEAD", "DELETE", "OPTIONS", "PUT"] {
         let mut client = pod.client();
-        client.send(format!("{method} /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"));
+        client
+            .send(format!("{method} /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"));
         client.send(get("/next"));
         client.try_response_to(method).unwrap().expect(200);
         assert_eq!(client.response().expect(200).text(), "ok");

@@ -20,7 +20,16 @@ fn hop_by_hop_fields_of_requests_are_removed() {
         "Connection: keep-alive, X-Named\r\nKeep-Alive: timeout=9\r\nProxy-Connection: keep-alive\r\nTE: gzip\r\n\
          Upgrade: foo\r\nX-Named: 1\r\nAuthorization: Basic eA==\r\nX-Kept: 2\r\n",
     );
-    for gone in ["connection", "keep-alive", "proxy-connection", "te", "upgrade", "x-named", "transfer-encoding", "via"] {
+    for gone in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "upgrade",
+        "x-named",
+        "transfer-encoding",
+        "via",
+    ] {
         assert!(!sent.has(gone), "{gone} reached the app: {sent:?}");
     }
     assert_eq!((sent.get("authorization"), sent.get("x-kept")), (Some("Basic eA=="), Some("2")));
@@ -81,7 +90,10 @@ fn forwarding_fields_of_untrusted_clients_are_replaced() {
     assert_eq!(sent.get("x-forwarded-proto"), Some("http"));
     assert_eq!(sent.get("x-forwarded-host"), Some("app.test:8080"));
     let text = format!("{sent:?}");
-    assert!(!text.contains("6.6.6.6") && !text.contains("7.7.7.7") && !text.contains("evil"), "{text}");
+    assert!(
+        !text.contains("6.6.6.6") && !text.contains("7.7.7.7") && !text.contains("evil"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -168,7 +180,9 @@ fn limits_of_heads_can_be_set() {
 fn errors_by_the_proxy_are_short_text_and_say_so() {
     let app = FakeApp::echo();
     let pod = TestPod::before(&app).start();
-    for request in ["CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "GET foo HTTP/1.1\r\nHost: a\r\n\r\n"] {
+    for request in
+        ["CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "GET foo HTTP/1.1\r\nHost: a\r\n\r\n"]
+    {
         let response = pod.client().send(request).response();
         let said = response.field("proxy-status").unwrap_or_default();
         assert!(said.starts_with("lameduck; error="), "{response:?}");

@@ -11,7 +11,17 @@
     reason = "a test crate: a panic is a verdict, its output is shown on failure, and it exports nothing"
 )]
 
+mod admin;
+mod clients;
+mod drain;
 mod framing;
 mod headers;
+mod hooks;
+mod keep_alive;
+mod process;
+mod readiness;
 mod smuggling;
 mod support;
+mod timers;
+mod upgrade;
+mod upstream;

@@ -156,7 +156,8 @@ fn a_transfer_coding_in_http_1_0_is_refused() {
     let app = FakeApp::echo();
     let pod = TestPod::before(&app).start();
     for keep in ["", "Connection: keep-alive\r\n"] {
-        let head = format!("POST /case HTTP/1.0\r\nHost: a\r\n{keep}Transfer-Encoding: chunked\r\n\r\n");
+        let head =
+            format!("POST /case HTTP/1.0\r\nHost: a\r\n{keep}Transfer-Encoding: chunked\r\n\r\n");
         check(&pod, &app, &format!("{head}{CHUNKS}"), Refused);
     }
 }
@@ -229,7 +230,8 @@ fn a_body_that_the_app_never_reads_is_not_its_next_request() {
     for target in ["/keep", "/close"] {
         for _ in 0..20 {
             let mut client = pod.client();
-            client.send(format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"));
+            client
+                .send(format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"));
             client.response().expect(200);
             let _closed = client.try_send(get("/smuggled").repeat(25));
             drop(client);
@@ -273,7 +275,10 @@ fn bytes_behind_an_upgrade_request_wait_for_the_switch() {
     let later = pod.fetch("/later").expect(200);
     assert_eq!(later.text(), "no");
     for request in app.requests().iter().skip(1) {
-        assert_ne!(request.connection, upgraded, "a connection that carried Upgrade was used again");
+        assert_ne!(
+            request.connection, upgraded,
+            "a connection that carried Upgrade was used again"
+        );
     }
     app.assert_unambiguous();
 }
@@ -326,7 +331,14 @@ fn a_connection_line_can_not_remove_framing_or_host() {
 fn obfuscated_expectations_do_not_desync() {
     let app = FakeApp::echo();
     let pod = TestPod::before(&app).start();
-    for expect in ["y 100-continue", "100-continuE", "100-continue\r\n ", "\r\n 100-continue", "100-continue\r\nExpect: 100-continue", ""] {
+    for expect in [
+        "y 100-continue",
+        "100-continuE",
+        "100-continue\r\n ",
+        "\r\n 100-continue",
+        "100-continue\r\nExpect: 100-continue",
+        "",
+    ] {
         for method in ["POST", "OPTIONS", "GET"] {
             let before = app.requests().len();
             let mut client = pod.client();
@@ -474,21 +486,60 @@ fn generated(random: &mut Random) -> Vec<u8> {
     let mut text = format!("{method} /a HTTP/{version}\r\nHost: a\r\n");
     for _ in 0..random.within(0..4) {
         let name = random.pick(&[
-            "Content-Length", "Transfer-Encoding", "content-length", "TRANSFER-ENCODING", "Content_Length",
-            " Content-Length", "Transfer-Encoding ", "Connection", "Expect", "X-Other", "Trailer", "TE",
+            "Content-Length",
+            "Transfer-Encoding",
+            "content-length",
+            "TRANSFER-ENCODING",
+            "Content_Length",
+            " Content-Length",
+            "Transfer-Encoding ",
+            "Connection",
+            "Expect",
+            "X-Other",
+            "Trailer",
+            "TE",
         ]);
         let colon = random.pick(&[": ", ":", " : ", ":\t", ":\r\n "]);
         let value = random.pick(&[
-            "5", "5", "chunked", "chunked", "0", "05", "5, 5", "5, 6", "+5", "6", "identity", "chunked, chunked",
-            "Chunked", "\u{b}chunked", "close", "keep-alive", "upgrade", "100-continue", "x", "", "trailers", "44",
+            "5",
+            "5",
+            "chunked",
+            "chunked",
+            "0",
+            "05",
+            "5, 5",
+            "5, 6",
+            "+5",
+            "6",
+            "identity",
+            "chunked, chunked",
+            "Chunked",
+            "\u{b}chunked",
+            "close",
+            "keep-alive",
+            "upgrade",
+            "100-continue",
+            "x",
+            "",
+            "trailers",
+            "44",
         ]);
-        let end = random.pick(&["\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", " \r\n", "\r\r\n"]);
+        let end =
+            random.pick(&["\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", " \r\n", "\r\r\n"]);
         text.push_str(&format!("{name}{colon}{value}{end}"));
     }
     text.push_str("\r\n");
     let body = random.pick(&[
-        "", "hello", "5\r\nhello\r\n0\r\n\r\n", "0\r\n\r\n", "5;x=y\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n",
-        "5\r\nhelloX\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\nX: y\r\n\r\n", "00\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n",
+        "",
+        "hello",
+        "5\r\nhello\r\n0\r\n\r\n",
+        "0\r\n\r\n",
+        "5;x=y\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\n0\n\n",
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        "00\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
     ]);
     text.push_str(body);
     text.push_str(&get("/b"));
@@ -515,7 +566,11 @@ fn the_app_never_sees_another_request_than_a_strict_reader() {
         let complete: Vec<_> =
             came.iter().filter(|r| r.complete).map(|r| (&r.method, &r.target, &r.body)).collect();
         let strict: Vec<_> = expected.iter().map(|r| (&r.method, &r.target, &r.body)).collect();
-        assert!(strict.starts_with(&complete), "{}\nstrict: {strict:?}\napp: {complete:?}", shown(&bytes));
+        assert!(
+            strict.starts_with(&complete),
+            "{}\nstrict: {strict:?}\napp: {complete:?}",
+            shown(&bytes)
+        );
         assert_eq!(app.illegal(), [""; 0], "{}", shown(&bytes));
     }
 }

@@ -7,6 +7,8 @@ pub mod client;
 pub mod kubelet;
 pub mod pod;
 pub mod random;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 use std::{

@@ -223,8 +223,11 @@ impl TestPod {
     pub fn wait_for_log(&self, text: &str) -> String {
         let found = |lines: &Vec<String>| lines.iter().find(|line| line.contains(text)).cloned();
         let lines = self.log.lines.lock().unwrap();
-        let (lines, _) =
-            self.log.grown.wait_timeout_while(lines, PATIENCE, |lines| found(lines).is_none()).unwrap();
+        let (lines, _) = self
+            .log
+            .grown
+            .wait_timeout_while(lines, PATIENCE, |lines| found(lines).is_none())
+            .unwrap();
         found(&lines).unwrap_or_else(|| panic!("no log line with {text:?}"))
     }
 

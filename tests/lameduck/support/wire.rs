@@ -332,7 +332,20 @@ const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
         )
 }
 
@@ -363,7 +376,8 @@ fn content_length(lines: &[&str], length: Length) -> Option<usize> {
         ([one], Length::Canonical) => parse(one),
         (_, Length::Canonical) => None,
         (_, Length::Unambiguous) => {
-            let mut all = lines.iter().flat_map(|line| line.split(',')).map(|item| parse(item.trim()));
+            let mut all =
+                lines.iter().flat_map(|line| line.split(',')).map(|item| parse(item.trim()));
             let first = all.next()??;
             all.all(|other| other == Some(first)).then_some(first)
         }
