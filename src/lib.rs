@@ -15,9 +15,12 @@
 //!
 //! Modules marked `Pure.` know no runtime, clock, environment or IO; `tests/` holds a test that checks it.
 
+pub mod app_drain;
 pub mod clock;
 pub mod config;
 pub mod lifecycle;
+pub mod proxy;
 pub mod readiness;
+pub mod signals;
 pub mod tracker;
 pub mod units;
