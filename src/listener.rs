@@ -6,7 +6,6 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -15,10 +14,7 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::Notify,
-};
+use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
     clock::Clock,
@@ -90,19 +86,18 @@ impl Listener {
     /// # Errors
     /// The listener can't be registered with the runtime.
     pub async fn accept_all(&self, slots: Slots, workers: &Workers, clock: Clock) -> io::Result<()> {
-        let socket = AsyncFd::with_interest(self.socket.as_fd(), Interest::READABLE)?;
+        let socket = TcpListener::from_std(self.socket.try_clone()?)?;
         let mut backoff = BACKOFF;
         loop {
             let slot = slots.take().await;
-            let mut ready = socket.readable().await?;
-            match ready.try_io(|_| self.socket.accept()) {
-                Err(_would_block) => {}
-                Ok(Ok((stream, peer))) => {
+            // The workers have reactors of their own, so the connection leaves this one.
+            match socket.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+                Ok((stream, peer)) => {
                     backoff = BACKOFF;
-                    self.hand_over(stream, peer, slot, workers, clock);
+                    workers.serve(Accepted { stream, peer, route: self.route, at: clock.now(), slot });
                 }
-                Ok(Err(error)) if is_peers(&error) => {}
-                Ok(Err(error)) => {
+                Err(error) if is_peers(&error) => {}
+                Err(error) => {
                     tracing::warn!(%error, pause = ?backoff, "can't accept connections");
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(Duration::from_secs(1));
@@ -115,26 +110,16 @@ impl Listener {
     pub fn accept_queued(&self, slots: &Slots, workers: &Workers, clock: Clock) -> usize {
         let mut accepted = 0;
         while let Ok((stream, peer)) = self.socket.accept() {
-            self.hand_over(stream, peer, slots.force(), workers, clock);
             accepted += 1;
+            match stream.set_nonblocking(true) {
+                Ok(()) => {
+                    let slot = slots.force();
+                    workers.serve(Accepted { stream, peer, route: self.route, at: clock.now(), slot });
+                }
+                Err(error) => tracing::warn!(%peer, %error, "can't serve a connection"),
+            }
         }
         accepted
-    }
-
-    fn hand_over(
-        &self,
-        stream: std::net::TcpStream,
-        peer: SocketAddr,
-        slot: Slot,
-        workers: &Workers,
-        clock: Clock,
-    ) {
-        match stream.set_nonblocking(true) {
-            Ok(()) => {
-                workers.serve(Accepted { stream, peer, route: self.route, at: clock.now(), slot });
-            }
-            Err(error) => tracing::warn!(%peer, %error, "can't serve a connection"),
-        }
     }
 }
 

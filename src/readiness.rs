@@ -13,18 +13,23 @@ pub mod reach;
 pub(crate) mod tests;
 mod tls;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use ::http::{HeaderValue, StatusCode};
 use bytes::Bytes;
 
 use crate::{
+    clock::Clock,
     config::{ContainerProbe, Probe, ProbeAction},
     lifecycle::{driver::Trigger, machine::Input},
     readiness::{
         http::{AskError, Url},
         judge::{Heard, Judge},
     },
+    units::Uptime,
 };
 
 /// Asks the app's probes. Cheap to clone; clones share their judges.
@@ -34,6 +39,20 @@ pub struct Prober {
     /// One per probe. A verdict is sent while the lock is held, so that verdicts arrive in their order.
     judges: Arc<Mutex<Vec<Judge>>>,
     trigger: Option<Trigger>,
+    /// What [`Prober::last`] gives.
+    last: Arc<Mutex<Option<(usize, Answer, Uptime)>>>,
+    clock: Clock,
+}
+
+/// The newest answer of the app, whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// Whose probe was answered.
+    pub container: String,
+    /// What was answered; never [`Answer::Unknown`].
+    pub answer: Answer,
+    /// How long ago.
+    pub age: Duration,
 }
 
 /// What the app answered.
@@ -59,7 +78,13 @@ impl Prober {
     #[must_use]
     pub fn new(probes: &[ContainerProbe]) -> Self {
         let judges = probes.iter().map(|probe| Judge::new(&probe.readiness)).collect();
-        Self { probes: probes.into(), judges: Arc::new(Mutex::new(judges)), trigger: None }
+        Self {
+            probes: probes.into(),
+            judges: Arc::new(Mutex::new(judges)),
+            trigger: None,
+            last: Arc::default(),
+            clock: Clock::start(),
+        }
     }
 
     /// This prober, which tells the machine through `trigger` what it observes.
@@ -102,9 +127,22 @@ impl Prober {
         let answer = ask(&self.probes[position].readiness, user_agent).await;
         tracing::debug!(container, ?answer, "readiness");
         if let Some(heard) = answer.heard() {
+            let last = (position, answer.clone(), self.clock.now());
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
             self.judge(position, heard);
         }
         answer
+    }
+
+    /// The newest answer that [`Prober::observe`] got.
+    #[must_use]
+    pub fn last(&self) -> Option<Last> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        last.map(|(position, answer, at)| Last {
+            container: self.probes[position].container.clone(),
+            answer,
+            age: self.clock.now().saturating_since(at),
+        })
     }
 
     fn position(&self, container: &str) -> Option<usize> {
@@ -124,6 +162,12 @@ impl Prober {
 // === impl Answer ===
 
 impl Answer {
+    /// Whether kubelet would take it for success.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.heard() == Some(Heard::Ready)
+    }
+
     /// What a judge hears in it.
     fn heard(&self) -> Option<Heard> {
         match self {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clock::Clock,
@@ -48,7 +48,7 @@ pub struct Driver {
     machine: Machine,
     clock: Clock,
     tracker: Tracker,
-    inputs: mpsc::UnboundedReceiver<Input>,
+    inputs: mpsc::UnboundedReceiver<Told>,
     phase: watch::Sender<Phase>,
     reports: Reports,
 }
@@ -73,7 +73,16 @@ pub struct Reports {
 /// The write end: tells the machine what happened. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Trigger {
-    inputs: mpsc::UnboundedSender<Input>,
+    inputs: mpsc::UnboundedSender<Told>,
+}
+
+/// An input on its way to the machine.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// What happened.
+    pub(crate) input: Input,
+    /// Who waits for the phase that follows from it. Answered after that phase has been published.
+    pub(crate) then: Option<oneshot::Sender<Phase>>,
 }
 
 /// The read end: the phase. Cheap to clone.
@@ -87,7 +96,15 @@ pub struct Watch {
 impl Trigger {
     /// Tells the machine. Never blocks; after the driver has ended there is nobody to tell, which is no error.
     pub fn send(&self, input: Input) {
-        let _ended = self.inputs.send(input);
+        let _ended = self.inputs.send(Told { input, then: None });
+    }
+
+    /// Tells the machine and waits until it has taken the input in: the phase that follows, which the
+    /// [`Watch`] shows by then too. `None` after the driver has ended.
+    pub async fn tell(&self, input: Input) -> Option<Phase> {
+        let (then, phase) = oneshot::channel();
+        self.inputs.send(Told { input, then: Some(then) }).ok()?;
+        phase.await.ok()
     }
 }
 
@@ -142,10 +159,10 @@ impl Driver {
 
     /// Runs until the process may end.
     pub async fn run(mut self) -> Outcome {
-        let mut input = None;
+        let mut told = None;
         loop {
             let now = self.clock.now();
-            self.turn(now, input.take());
+            self.turn(now, told.take());
             match self.machine.exit(now) {
                 Exit::Stay => {}
                 exit @ (Exit::Abort | Exit::HardStop | Exit::Leave) => {
@@ -155,7 +172,7 @@ impl Driver {
             }
             let wake = self.clock.instant(self.wake(now));
             tokio::select! {
-                Some(came) = self.inputs.recv() => input = Some(came),
+                Some(came) = self.inputs.recv() => told = Some(came),
                 () = self.tracker.idle() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -163,15 +180,21 @@ impl Driver {
     }
 
     /// One turn of the machine. Each phase it passes through is published and noted, also one that lasts no time.
-    fn turn(&mut self, now: Uptime, input: Option<Input>) {
+    fn turn(&mut self, now: Uptime, told: Option<Told>) {
         // What is known of traffic must never be older than what is concluded from it.
         self.machine.handle(now, Input::Load(self.tracker.load()));
-        if let Some(input) = input {
-            self.machine.handle(now, input);
+        let mut then = None;
+        if let Some(told) = told {
+            self.machine.handle(now, told.input);
             self.publish(now);
+            then = told.then;
         }
         self.machine.handle_timeout(now);
         self.publish(now);
+        if let Some(then) = then {
+            // Whoever asked may have gone meanwhile; what it told stays told.
+            let _gone = then.send(self.machine.phase());
+        }
     }
 
     fn publish(&self, now: Uptime) {
@@ -251,9 +274,40 @@ fn sentence(phase: &Phase) -> String {
 
 /// A trigger and what it sends, for tests of those who hold one.
 #[cfg(test)]
-pub(crate) fn test_trigger() -> (Trigger, mpsc::UnboundedReceiver<Input>) {
-    let (inputs, sent) = mpsc::unbounded_channel();
-    (Trigger { inputs }, sent)
+pub(crate) fn test_trigger() -> (Trigger, Sent) {
+    let (inputs, told) = mpsc::unbounded_channel();
+    (Trigger { inputs }, Sent { told })
+}
+
+/// What a test's trigger sends.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Sent {
+    told: mpsc::UnboundedReceiver<Told>,
+}
+
+#[cfg(test)]
+#[allow(dead_code, reason = "each test takes what it needs")]
+impl Sent {
+    /// The next input and who waits for what follows from it.
+    pub(crate) async fn told(&mut self) -> Option<Told> {
+        self.told.recv().await
+    }
+
+    /// The next input.
+    pub(crate) async fn recv(&mut self) -> Option<Input> {
+        self.told().await.map(|told| told.input)
+    }
+
+    /// The next input, for tests without a runtime.
+    pub(crate) fn blocking_recv(&mut self) -> Option<Input> {
+        self.told.blocking_recv().map(|told| told.input)
+    }
+
+    /// The next input, if it is there already.
+    pub(crate) fn try_recv(&mut self) -> Result<Input, mpsc::error::TryRecvError> {
+        self.told.try_recv().map(|told| told.input)
+    }
 }
 
 /// A watch and the hand that sets its phase, for tests of those who hold one.
