@@ -157,6 +157,15 @@ fn connections_up_to_the_exit_are_answered_or_refused() {
     });
 }
 
+/// Compares numbers of a drain report.
+#[track_caller]
+fn check_report(pod: &TestPod, expected: &[(&str, usize)]) {
+    let report = pod.report();
+    for (name, count) in expected {
+        assert_eq!(report[name], *count, "{name} in {report:#}");
+    }
+}
+
 #[test]
 fn idle_connections_that_ask_once_more_are_all_answered_with_close() {
     const CLIENTS: usize = 300;
@@ -175,16 +184,16 @@ fn idle_connections_that_ask_once_more_are_all_answered_with_close() {
         client.expect_eof();
     }
     assert_eq!(pod.wait_for_exit(), 0);
-    let report = pod.report();
-    for (name, count) in [
-        ("connections_at_start", CLIENTS),
-        ("late_requests", CLIENTS),
-        ("requests_served", CLIENTS),
-        ("closed_idle", 0),
-        ("peers_ignoring_close", 0),
-    ] {
-        assert_eq!(report[name], count, "{name} in {report:#}");
-    }
+    check_report(
+        &pod,
+        &[
+            ("connections_at_start", CLIENTS),
+            ("late_requests", CLIENTS),
+            ("requests_served", CLIENTS),
+            ("closed_idle", 0),
+            ("peers_ignoring_close", 0),
+        ],
+    );
 }
 
 #[test]
@@ -396,16 +405,16 @@ fn many_parked_polls_are_all_answered() {
         poll.expect_eof();
     }
     assert_eq!(pod.wait_for_exit(), 0);
-    let report = pod.report();
-    for (name, count) in [
-        ("connections_at_start", POLLS),
-        ("parked_at_start", POLLS),
-        ("parked_answered", POLLS),
-        ("requests_served", POLLS),
-        ("late_requests", 0),
-    ] {
-        assert_eq!(report[name], count, "{name} in {report:#}");
-    }
+    check_report(
+        &pod,
+        &[
+            ("connections_at_start", POLLS),
+            ("parked_at_start", POLLS),
+            ("parked_answered", POLLS),
+            ("requests_served", POLLS),
+            ("late_requests", 0),
+        ],
+    );
 }
 
 #[test]
@@ -522,10 +531,7 @@ fn release_rules_answer_parked_requests_early() {
     gate.open();
     clients[3].response().expect(200).expect_close(true);
     assert_eq!(pod.wait_for_exit(), 0);
-    let report = pod.report();
-    for (name, count) in [("parked_released", 3), ("parked_answered", 1), ("parked_at_start", 4)] {
-        assert_eq!(report[name], count, "{name} in {report:#}");
-    }
+    check_report(&pod, &[("parked_released", 3), ("parked_answered", 1), ("parked_at_start", 4)]);
     app.wait_until_only_idle();
 }
 
@@ -565,20 +571,21 @@ fn the_report_says_what_happened() {
     }
     pod.terminate();
     assert_eq!(pod.wait_for_exit(), 0);
+    check_report(
+        &pod,
+        &[
+            ("connections_at_start", 11),
+            ("closed_by_peer", 2),
+            ("closed_idle", 3),
+            ("requests_served", 6),
+            ("late_requests", 4),
+            ("parked_at_start", 2),
+            ("parked_answered", 2),
+            ("parked_released", 0),
+            ("peers_ignoring_close", 0),
+        ],
+    );
     let report = pod.report();
-    for (name, count) in [
-        ("connections_at_start", 11),
-        ("closed_by_peer", 2),
-        ("closed_idle", 3),
-        ("requests_served", 6),
-        ("late_requests", 4),
-        ("parked_at_start", 2),
-        ("parked_answered", 2),
-        ("parked_released", 0),
-        ("peers_ignoring_close", 0),
-    ] {
-        assert_eq!(report[name], count, "{name} in {report:#}");
-    }
     let phases: Vec<_> = report["phases"]
         .as_array()
         .unwrap()

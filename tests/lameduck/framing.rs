@@ -454,7 +454,7 @@ fn an_unknown_expectation_is_417() {
     let pod = TestPod::before(&app).start();
     for value in ["y 100-continue", "200-ok", "100-continue, x"] {
         let mut client = pod.client();
-        client.send(format!("{}", EXPECTING.replace("100-continue", value)));
+        client.send(EXPECTING.replace("100-continue", value));
         client.response().expect(417).expect_close(true);
     }
     assert_eq!(app.requests(), []);

@@ -16,7 +16,7 @@ fn a_native_sidecar_drains_first_and_exits_last() {
     poll.get("/poll");
     app.wait_for(1);
     let opener = thread("opener", {
-        let (pod, gate) = (Arc::clone(&pod), gate.clone());
+        let pod = Arc::clone(&pod);
         move || {
             pod.wait_for_phase("Draining");
             gate.open();

@@ -479,70 +479,53 @@ fn an_unasked_response_on_an_idle_connection_is_nobodys() {
     }
 }
 
-/// A request made of parts that are sometimes broken.
+const NAMES: &[&str] = &[
+    "Content-Length",
+    "Transfer-Encoding",
+    "content-length",
+    "TRANSFER-ENCODING",
+    "Content_Length",
+    " Content-Length",
+    "Transfer-Encoding ",
+    "Connection",
+    "Expect",
+    "X-Other",
+    "Trailer",
+    "TE",
+];
+#[rustfmt::skip]
+const VALUES: &[&str] = &[
+    "5", "5", "chunked", "chunked", "0", "05", "5, 5", "5, 6", "+5", "6", "identity", "chunked, chunked", "Chunked",
+    "\u{b}chunked", "close", "keep-alive", "upgrade", "100-continue", "x", "", "trailers", "44",
+];
+const BODIES: &[&str] = &[
+    "",
+    "hello",
+    "5\r\nhello\r\n0\r\n\r\n",
+    "0\r\n\r\n",
+    "5;x=y\r\nhello\r\n0\r\n\r\n",
+    "5\nhello\n0\n\n",
+    "5\r\nhelloX\r\n0\r\n\r\n",
+    "5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+    "00\r\n\r\n",
+    "5 \r\nhello\r\n0\r\n\r\n",
+];
+
+/// A request made of parts that are sometimes broken, and another one behind it.
 fn generated(random: &mut Random) -> Vec<u8> {
     let method = random.pick(&["GET", "POST", "POST", "HEAD", "OPTIONS", "PUT"]);
     let version = random.pick(&["1.1", "1.1", "1.1", "1.1", "1.0"]);
     let mut text = format!("{method} /a HTTP/{version}\r\nHost: a\r\n");
     for _ in 0..random.within(0..4) {
-        let name = random.pick(&[
-            "Content-Length",
-            "Transfer-Encoding",
-            "content-length",
-            "TRANSFER-ENCODING",
-            "Content_Length",
-            " Content-Length",
-            "Transfer-Encoding ",
-            "Connection",
-            "Expect",
-            "X-Other",
-            "Trailer",
-            "TE",
-        ]);
-        let colon = random.pick(&[": ", ":", " : ", ":\t", ":\r\n "]);
-        let value = random.pick(&[
-            "5",
-            "5",
-            "chunked",
-            "chunked",
-            "0",
-            "05",
-            "5, 5",
-            "5, 6",
-            "+5",
-            "6",
-            "identity",
-            "chunked, chunked",
-            "Chunked",
-            "\u{b}chunked",
-            "close",
-            "keep-alive",
-            "upgrade",
-            "100-continue",
-            "x",
-            "",
-            "trailers",
-            "44",
-        ]);
-        let end =
+        text += random.pick(NAMES);
+        text += random.pick(&[": ", ":", " : ", ":\t", ":\r\n "]);
+        text += random.pick(VALUES);
+        text +=
             random.pick(&["\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", " \r\n", "\r\r\n"]);
-        text.push_str(&format!("{name}{colon}{value}{end}"));
     }
-    text.push_str("\r\n");
-    let body = random.pick(&[
-        "",
-        "hello",
-        "5\r\nhello\r\n0\r\n\r\n",
-        "0\r\n\r\n",
-        "5;x=y\r\nhello\r\n0\r\n\r\n",
-        "5\nhello\n0\n\n",
-        "5\r\nhelloX\r\n0\r\n\r\n",
-        "5\r\nhello\r\n0\r\nX: y\r\n\r\n",
-        "00\r\n\r\n",
-        "5 \r\nhello\r\n0\r\n\r\n",
-    ]);
-    text.push_str(body);
-    text.push_str(&get("/b"));
+    text += "\r\n";
+    text += random.pick(BODIES);
+    text += &get("/b");
     text.into_bytes()
 }
 

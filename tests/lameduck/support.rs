@@ -17,12 +17,12 @@ use std::{
 };
 
 pub use self::{
-    app::{Exchange, FakeApp, Then},
+    app::{FakeApp, Then},
     client::{RawClient, Response},
     kubelet::FakeKubelet,
     pod::TestPod,
     random::Random,
-    wire::{End, Fault, Request},
+    wire::{End, Fault},
 };
 
 /// How long a wait for something that must happen may last before the test fails.

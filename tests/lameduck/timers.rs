@@ -4,10 +4,7 @@
 use std::{io::Write, time::Duration};
 
 use crate::support::{
-    End, FakeApp, Fault, RawClient, TestPod, Then,
-    app::thread,
-    assert_about,
-    client::{get, post},
+    End, FakeApp, Fault, RawClient, TestPod, Then, app::thread, assert_about, client::post,
     eventually, let_pass, ms, now,
 };
 

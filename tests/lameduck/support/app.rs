@@ -245,11 +245,6 @@ impl Exchange<'_> {
         self.wire.some(64 * 1024)
     }
 
-    /// Takes exactly `n` bytes that came after the head.
-    pub fn exactly(&mut self, n: usize) -> Result<Vec<u8>, Fault> {
-        self.wire.exactly(n)
-    }
-
     /// Waits for the proxy to end the connection: how it did, and what came before.
     pub fn rest(&mut self, within: Duration) -> (Vec<u8>, End) {
         self.wire.io.set_read_timeout(Some(within)).unwrap();

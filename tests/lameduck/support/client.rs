@@ -139,11 +139,6 @@ impl RawClient {
         }
     }
 
-    /// Takes some of the bytes that came.
-    pub fn some(&mut self) -> Result<Vec<u8>, End> {
-        self.wire.some(64 * 1024)
-    }
-
     /// Takes exactly `n` bytes.
     pub fn exactly(&mut self, n: usize) -> Result<Vec<u8>, Fault> {
         self.wire.exactly(n)
@@ -190,11 +185,6 @@ impl RawClient {
     /// A second handle on the same socket, for a thread that writes.
     pub fn writer(&self) -> TcpStream {
         self.wire.io.try_clone().unwrap()
-    }
-
-    /// This client's own address.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.wire.io.local_addr().unwrap()
     }
 }
 

@@ -55,12 +55,6 @@ impl PodBuilder {
         self
     }
 
-    /// Leaves `LAMEDUCK_{name}` at its default.
-    pub fn without(mut self, name: &str) -> Self {
-        self.environment.remove(&format!("LAMEDUCK_{name}"));
-        self
-    }
-
     /// Starts the process and waits until it serves.
     pub fn start(self) -> TestPod {
         let pod = self.spawn();
@@ -176,13 +170,6 @@ impl TestPod {
         eventually(&format!("{name} = {value}"), PATIENCE, || {
             (self.status()[name].as_u64() == Some(value)).then_some(())
         });
-    }
-
-    /// The value of a metric's only series, or the sum over those whose line contains `with`.
-    pub fn metric(&self, name: &str, with: &str) -> f64 {
-        let text = self.get("/metrics").expect(200).text();
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// Sends a signal to the process.

@@ -124,11 +124,13 @@ impl<R: Read> Wire<R> {
                     self.buffer.extend_from_slice(&chunk[..n]);
                     Ok(())
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => continue,
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut => Err(End::Silence),
-                    _ => Err(End::Reset),
-                },
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    Err(End::Silence)
+                }
+                Err(_) => Err(End::Reset),
             };
         }
     }
@@ -203,12 +205,7 @@ impl<R: Read> Wire<R> {
                 Some(end) if extensions => &line[..end],
                 _ => &line[..],
             };
-            let hex = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
-            if !hex || digits.len() > 15 {
-                return illegal("a chunk size", &line);
-            }
-            let text = std::str::from_utf8(digits).unwrap();
-            let size = usize::from_str_radix(text, 16).unwrap();
+            let Some(size) = chunk_size(digits) else { return illegal("a chunk size", &line) };
             if size == 0 {
                 return Ok((body, self.fields()?));
             }
@@ -311,6 +308,12 @@ pub fn shown(bytes: &[u8]) -> String {
 
 pub fn illegal<T>(what: &str, bytes: &[u8]) -> Result<T, Fault> {
     Err(Fault::Illegal(format!("{what}: {}", shown(bytes))))
+}
+
+/// Fifteen digits are more than any honest chunk needs, and can't overflow.
+fn chunk_size(digits: &[u8]) -> Option<usize> {
+    let hex = (1..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);
+    usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().filter(|_| hex)
 }
 
 fn field(line: &[u8]) -> Result<(String, String), Fault> {
