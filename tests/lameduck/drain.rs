@@ -178,7 +178,7 @@ fn idle_connections_that_ask_once_more_are_all_answered_with_close() {
     }
     pod.terminate();
     pod.wait_for_phase("Draining");
-    for client in &mut clients {
+    for mut client in clients {
         let_pass(random.up_to(ms(6)));
         client.get("/late").response().expect(200).expect_close(true);
         client.expect_eof();
@@ -306,6 +306,7 @@ fn health_checkers_never_hold_a_drain_open() {
         let app = FakeApp::echo();
         let pod = TestPod::before(&app).env("DRAIN_QUIET", "500ms").start();
         pod.terminate();
+        pod.wait_for_phase("Draining");
         let started = now();
         while pod.exited().is_none() {
             assert!(started.elapsed() < ms(4000), "{agent} holds the drain open");
@@ -400,7 +401,7 @@ fn many_parked_polls_are_all_answered() {
     pod.terminate();
     pod.wait_for_phase("Draining");
     gate.open();
-    for poll in &mut polls {
+    for mut poll in polls {
         poll.response().expect(200).expect_close(true);
         poll.expect_eof();
     }
@@ -550,19 +551,19 @@ fn the_report_says_what_happened() {
         }
         clients
     };
-    let (idle, mut late, leaving) = (open(3, "/"), open(4, "/"), open(2, "/"));
-    let mut polls = open(2, "/poll");
+    let (idle, late, leaving) = (open(3, "/"), open(4, "/"), open(2, "/"));
+    let polls = open(2, "/poll");
     pod.wait_for_count("parked", 2);
     let before = pod.status()["counts"]["requests_served"].as_u64().unwrap();
     assert_eq!(before, 9);
     pod.get("/prestop/pod").expect(200);
     pod.wait_for_phase("Draining");
     drop(leaving);
-    for client in &mut late {
+    for mut client in late {
         client.get("/late").response().expect(200).expect_close(true);
     }
     gate.open();
-    for poll in &mut polls {
+    for mut poll in polls {
         poll.response().expect(200).expect_close(true);
     }
     pod.wait_for_phase("Drained");
@@ -594,6 +595,18 @@ fn the_report_says_what_happened() {
         .collect();
     assert_eq!(phases, ["Starting", "Serving", "Draining", "Drained"]);
     assert!(report["duration_ms"].as_u64().unwrap() >= 200);
+}
+
+#[test]
+fn the_report_is_one_json_object_in_one_line() {
+    let app = FakeApp::echo();
+    let pod = TestPod::before(&app).start();
+    pod.terminate();
+    assert_eq!(pod.wait_for_exit(), 0);
+    let line = pod.wait_for_log("drain_report");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let report = if line["report"].is_null() { &line } else { &line["report"] };
+    assert!(report["abandoned"].is_object(), "not an object but text to be parsed again: {line:#}");
 }
 
 #[test]

@@ -69,10 +69,9 @@ fn check_refused_chunks(pod: &TestPod, app: &FakeApp, body: &str) {
 fn bad_chunk_sizes_are_refused() {
     let app = FakeApp::echo();
     let pod = TestPod::before(&app).start();
-    // Not here: many leading zeros, which are long yet can be read in one way only.
-    let overflows = ["ffffffffffffffff", "10000000000000005", "fffffffffffffffffffffffff"];
-    let others =
-        ["0x5", "+5", "-5", " 5", "", "5 5", "g", "5,", "\t5", "５", "5.0", "5e0", "\"5\""];
+    // Not here: leading zeros and sixteen digits, which can be read in one way only.
+    let overflows = ["10000000000000005", "fffffffffffffffff", "fffffffffffffffffffffffff"];
+    let others = ["0x5", "+5", "-5", " 5", "", "5 5", "g", "5,", "\t5", "５", "5.0", "\"5\""];
     for size in overflows.into_iter().chain(others) {
         check_refused_chunks(&pod, &app, &format!("{size}\r\nhello\r\n0\r\n"));
     }
@@ -302,7 +301,8 @@ fn targets_are_sent_to_the_app_in_origin_form() {
     check("GET http://from-target.test/x?y", 200, Some(("/x?y", "from-target.test")));
     check("GET http://from-target.test:81/x", 200, Some(("/x", "from-target.test:81")));
     check("GET http://from-target.test", 200, Some(("/", "from-target.test")));
-    check("GET HTTP://from-target.test?q", 200, Some(("/?q", "from-target.test")));
+    check("GET HTTP://from-target.test/q", 200, Some(("/q", "from-target.test")));
+    check("GET http://from-target.test?q", 200, Some(("/?q", "from-target.test")));
     check("GET foo", 400, None);
     check("GET *", 400, None);
     check("GET http://user:pass@h/x", 400, None);
@@ -494,7 +494,7 @@ fn large_bodies_stream_both_ways_in_little_memory() {
         Then::Keep
     });
     let pod = TestPod::before(&app).start();
-    pod.client().send(post("/", "warm")).response();
+    pod.client().send(post("/", &"w".repeat(64 * 1024))).response();
     let base = pod.rss();
     let mut client = pod.client();
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n"));

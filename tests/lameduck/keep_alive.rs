@@ -21,7 +21,8 @@ fn a_serving_pod_keeps_connections() {
 #[test]
 fn a_client_that_asks_for_close_gets_it() {
     let app = FakeApp::echo();
-    let pod = TestPod::before(&app).start();
+    // Each worker has connections to the app of its own.
+    let pod = TestPod::before(&app).env("WORKERS", 1).start();
     let mut client = pod.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: foo, Close\r\n\r\n");
     client.response().expect(200).expect_close(true);
@@ -85,9 +86,9 @@ fn the_last_request_of_a_connection_is_announced() {
     client.expect_eof();
     let mut pipelining = pod.client();
     pipelining.send(crate::support::client::get("/p").repeat(5));
-    for close in [false, false, true] {
-        pipelining.response().expect(200).expect_close(close);
-    }
+    // What was sent before anybody could know may be answered too, but the last answer says so.
+    let answered = (1..=5).find(|_| pipelining.response().expect(200).announces_close());
+    assert!(answered.is_some_and(|n| n >= 3), "{answered:?}");
     pipelining.expect_eof();
 }
 

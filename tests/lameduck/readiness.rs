@@ -117,7 +117,7 @@ fn two_reasons_end_one_by_one() {
 }
 
 #[test]
-fn the_failure_threshold_is_respected() {
+fn a_spoken_no_counts_at_once_and_silence_after_the_threshold() {
     let health = Arc::new(AtomicU16::new(200));
     let app = app_with_health(&health);
     let probe = http_probe(&app).replace(r#""failureThreshold":1"#, r#""failureThreshold":3"#);
@@ -126,12 +126,32 @@ fn the_failure_threshold_is_respected() {
     eventually("the first probe", ms(5000), || ask().filter(|status| *status == 200));
     pod.wait_for_phase("Serving");
     health.store(503, SeqCst);
+    assert_eq!(ask(), Some(503));
+    pod.wait_for_phase("Shedding");
+    health.store(200, SeqCst);
+    assert_eq!(ask(), Some(200));
+    pod.wait_for_phase("Serving");
+    app.die();
     for _ in 0..2 {
         assert_eq!(ask(), Some(503));
         assert_eq!(pod.phase(), "Serving");
     }
     assert_eq!(ask(), Some(503));
     pod.wait_for_phase("Shedding");
+}
+
+#[test]
+fn by_default_a_flip_is_seen_within_a_second() {
+    let health = Arc::new(AtomicU16::new(200));
+    let app = app_with_health(&health);
+    let probe = format!(r#"{{"httpGet":{{"path":"/health","port":{}}}}}"#, app.addr.port());
+    let pod = pod_with_probe(&app, &probe).start();
+    for (status, close) in [(503, true), (200, false)] {
+        health.store(status, SeqCst);
+        eventually("the flip shows", ms(1500), || {
+            (pod.fetch("/").expect(200).announces_close() == close).then_some(())
+        });
+    }
 }
 
 #[test]

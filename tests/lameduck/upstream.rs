@@ -296,7 +296,7 @@ fn only_requests_that_are_safe_to_repeat_are_repeated() {
         exchange.body();
         exchange.reply("200 OK", "", b"ok")
     });
-    let pod = TestPod::before(&app).start();
+    let pod = TestPod::before(&app).env("WORKERS", 1).start();
     for (method, body, status) in [
         ("GET", "", 200),
         ("HEAD", "", 200),
@@ -332,7 +332,7 @@ fn a_request_is_never_repeated_after_a_byte_of_the_response() {
         }
         exchange.reply("200 OK", "", b"ok")
     });
-    let pod = TestPod::before(&app).start();
+    let pod = TestPod::before(&app).env("WORKERS", 1).start();
     pod.fetch("/warm").expect(200);
     expect_error(pod.fetch("/target"), 502);
     assert_eq!(app.asked("/target"), 1);
