@@ -45,9 +45,9 @@ def targets(results):
     cpu = results.get("small", {}).get("lameduck", {}).get("ratio")
     memory = results.get("memory", {}).get("lameduck")
     rows = [
-        ("CPU per request", cpu and cpu["median"], CPU_TARGET, "{:.2f} × nginx"),
-        ("RSS at rest", memory and memory["rest"] / MIB, REST_TARGET / MIB, "{:.1f} MiB"),
-        ("RSS per parked poll", memory and memory["per_poll"] / 1000, POLL_TARGET / 1000, "{:.1f} KB"),
+        ("CPU per request", cpu and cpu["median"], CPU_TARGET, "{:.3f} × nginx"),
+        ("RSS at rest", memory and memory["rest"] / MIB, REST_TARGET / MIB, "{:.2f} MiB"),
+        ("RSS per parked poll", memory and memory["per_poll"] / 1000, POLL_TARGET / 1000, "{:.2f} KB"),
     ]
     return [{
         "what": what,
