@@ -17,6 +17,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod lifecycle;
 pub mod readiness;
 pub mod tracker;
