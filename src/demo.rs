@@ -35,6 +35,7 @@ use tokio::{
 
 pub use self::screen::Style;
 use self::{
+    balancer::SURPLUS_IDLE,
     pod::{Pod, Setup},
     scene::Scene,
     screen::Screen,
@@ -159,19 +160,21 @@ impl Ends {
 
 fn introduction() -> Vec<String> {
     let mut lines = vec![
-        "Three copies of an app behind a load balancer that pools keep-alive connections."
-            .to_owned(),
+        "Three copies of an app behind a balancer that pools keep-alive connections.".to_owned(),
         "Each connection stays with the pod it was opened to; NAT rules act on new ones."
             .to_owned(),
         String::new(),
-        "Sped up to fit in less than a minute (in brackets: default, or as in the story):"
-            .to_owned(),
+        "Sped up to fit in less than a minute (in brackets: the default, or the story):".to_owned(),
         format!(
-            "  NAT rules follow after {:.1} s (5-10 s), probes every {} s (10 s), polls of {}-{} s (30 s)",
+            "  NAT rules lag {:.1} s (5-10 s), probes each {} s (10 s), polls {}-{} s (30 s)",
             NAT_LAG.as_secs_f64(),
             PROBE_PERIOD.as_secs(),
             POLL_MS.0 / 1000,
             (POLL_MS.0 + POLL_MS.1) / 1000,
+        ),
+        format!(
+            "  the balancer closes connections unused for {} s (5 s in HAProxy)",
+            SURPLUS_IDLE.as_secs()
         ),
         format!("  without lameduck: preStop sleep of {} s, then SIGTERM", PRESTOP_SLEEP.as_secs()),
     ];
@@ -208,4 +211,16 @@ fn invitation(pods: &[Pod]) -> Vec<String> {
     }
     lines.push("\nCtrl-C ends it.".to_owned());
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_introduction_fits_an_80_column_terminal() {
+        for line in introduction() {
+            assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
+        }
+    }
 }

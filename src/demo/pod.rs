@@ -194,7 +194,7 @@ impl Pod {
         let call = async |path: &str| match client::get(admin, path, GRACE_PERIOD).await {
             Ok(reply) if reply.status.is_success() => None,
             Ok(reply) => Some(format!("{}: {path} answered {}", self.id, reply.status)),
-            Err(fault) => Some(format!("{}: {path} was {fault}", self.id)),
+            Err(fault) => Some(format!("{}: {path}: {fault}", self.id)),
         };
         let (pod, container) = tokio::join!(call("/prestop/pod"), call("/prestop/container/app"));
         pod.into_iter().chain(container).collect()

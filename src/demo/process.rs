@@ -108,8 +108,8 @@ impl Process {
 impl Ports {
     /// Starts at a place that differs between processes, so that two demos on one machine seldom meet.
     pub(super) fn new() -> Self {
-        let offset = u16::try_from(std::process::id() % 800).unwrap_or_default();
-        Self { next: 20_000 + offset * 12 }
+        let offset = u16::try_from(std::process::id() % 400).unwrap_or_default();
+        Self { next: 20_000 + offset * 30 }
     }
 
     /// The next free port.
