@@ -3,7 +3,21 @@
 //! A [`Config`] that breaks a rule can't be built: [`Config::from_vars`] returns it whole or returns every
 //! problem at once. Names, defaults and documentation of the variables are in [`vars`].
 
+mod issues;
+mod load;
+mod parse;
+mod probes;
+mod reader;
+mod release;
+mod source;
+mod unknown;
 pub mod vars;
+
+pub use self::{
+    issues::{Issue, Issues, Problem},
+    load::AdminAccess,
+    source::{Facts, MapVars, Vars},
+};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -56,6 +70,19 @@ pub struct Config {
     pub workers: usize,
     /// Logging.
     pub log: Log,
+    /// Every variable as it took effect, for the start-up log.
+    effective: Vec<Effective>,
+}
+
+/// A variable as it took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// The variable.
+    pub name: &'static str,
+    /// Its value as logs may show it; empty if it is off.
+    pub value: String,
+    /// Whether nobody set it.
+    pub is_default: bool,
 }
 
 /// Where to listen = where the app is.
@@ -241,6 +268,38 @@ pub enum AccessLog {
 /// A value that must not appear in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
+
+// === impl Config ===
+
+impl Config {
+    /// Every variable as it took effect, secrets redacted.
+    #[must_use]
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+}
+
+// === impl ProbeAction ===
+
+impl std::fmt::Display for ProbeAction {
+    /// What is asked, without header values, which may be credentials.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Grpc { host, port, service } => write!(f, "grpc {host}:{port}/{service}"),
+            Self::Http { https, host, port, path, headers: _ } => {
+                let scheme = if *https { "https" } else { "http" };
+                write!(f, "GET {scheme}://{host}:{port}{path}")
+            }
+            Self::Tcp { host, port } => write!(f, "tcp {host}:{port}"),
+        }
+    }
+}
+
+/// Which container's probe asks what.
+fn summary(probes: &[ContainerProbe]) -> String {
+    let one = |probe: &ContainerProbe| format!("{}: {}", probe.container, probe.readiness.action);
+    probes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
 
 // === impl Secret ===
 

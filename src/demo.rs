@@ -42,10 +42,7 @@ use self::{
     settings::{CURFEW, NAT_LAG, POLL_MS, PRESTOP_SLEEP, PROBE_PERIOD, SIDECAR},
     story::Run,
 };
-use crate::clock::Clock;
-
-/// Behind lameduck something was lost, or the demo could not be played (`EX_SOFTWARE`, as everywhere here).
-const EXIT_NOT_KEPT: u8 = 70;
+use crate::{clock::Clock, exit};
 
 /// Ended by SIGINT: 128 plus the signal's number, as shells count.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -115,7 +112,7 @@ async fn play(options: Options, exe: PathBuf, out: &mut dyn Write) -> anyhow::Re
         }
         ends.any().await;
     }
-    Ok(if result.is_good() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOT_KEPT) })
+    Ok(if result.is_good() { ExitCode::from(exit::OK) } else { ExitCode::from(exit::INTERNAL) })
 }
 
 /// Both runs, one after the other; the second one's pods go on.

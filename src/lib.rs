@@ -15,10 +15,21 @@
 //!
 //! Modules marked `Pure.` know no runtime, clock, environment or IO; `tests/` holds a test that checks it.
 
+pub mod admin;
+pub mod app;
+pub mod app_drain;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod exit;
 pub mod lifecycle;
+pub mod listener;
+pub mod metrics;
+pub mod process;
+pub mod proxy;
 pub mod readiness;
+pub mod signals;
+pub mod telemetry;
 pub mod tracker;
 pub mod units;

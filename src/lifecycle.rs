@@ -6,6 +6,9 @@
 pub mod budget;
 pub mod driver;
 pub mod machine;
+pub mod report;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -43,7 +46,7 @@ pub enum Phase {
 pub struct Shed {
     /// Never empty.
     pub reasons: Reasons,
-    /// When the first of the present reasons came.
+    /// When shedding began: when the first reason came. A reason that joins or leaves later does not change it.
     pub since: Uptime,
     /// What the app's own preStop hook is told meanwhile.
     pub hook: HookAnswer,

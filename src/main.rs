@@ -1,3 +1,98 @@
 //! The binary: exit codes, and nothing else that a library could hold.
 
-fn main() {}
+use std::{ffi::OsStr, io::IsTerminal as _, process::ExitCode};
+
+use clap::Parser as _;
+use lameduck::{
+    app::{self, RunError},
+    cli::{self, Cli, Command, DemoAppArgs, DemoArgs},
+    config::Config,
+    demo, exit,
+    lifecycle::report::Report,
+    process::{self, Env},
+    signals::{self, Signals},
+    telemetry::{self, Output},
+};
+
+// glibc's malloc keeps what long polls and bursts once needed; jemalloc gives pages back and packs small buffers tighter.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    // Before anything else: as PID 1 a signal without a handler is dropped by the kernel, and nobody sends it twice.
+    // Only for the sidecar: tools should die of Ctrl-C.
+    let is_sidecar = std::env::args_os().nth(1).is_some_and(|arg| arg == OsStr::new("proxy"));
+    let signals = is_sidecar.then(signals::install);
+
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    match cli.command {
+        Command::Proxy => start_proxy(signals),
+        Command::Demo(args) => start_demo(&args),
+        Command::DemoApp(args) => start_demo_app(&args),
+        Command::Tool(tool) => tool.run(&Env::from_process()),
+    }
+}
+
+fn start_proxy(signals: Option<std::io::Result<Signals>>) -> ExitCode {
+    process::raise_fd_limit();
+    let config = match Config::from_vars(&Env::from_process(), &process::facts()) {
+        Ok(config) => config,
+        Err(issues) => {
+            cli::complain_about_config(&issues);
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let output = if std::io::stdout().is_terminal() { Output::Terminal } else { Output::Plain };
+    if let Err(error) = telemetry::init(&config.log, output) {
+        cli::complain(&error.into());
+        return ExitCode::from(exit::INTERNAL);
+    }
+    telemetry::log_config(&config);
+    match run_proxy(config, signals) {
+        Ok(report) => ExitCode::from(report.map_or(exit::OK, |report| report.exit_code())),
+        Err(error) => {
+            tracing::error!(event = "failed", %error, "can't run");
+            cli::complain(&anyhow::anyhow!("{error}"));
+            ExitCode::from(match error {
+                RunError::Admin(_) | RunError::Bind(_) => exit::BIND,
+                RunError::System(_) => exit::INTERNAL,
+            })
+        }
+    }
+}
+
+fn run_proxy(
+    config: Config,
+    signals: Option<std::io::Result<Signals>>,
+) -> Result<Option<Report>, RunError> {
+    // `lameduck proxy` is spelt so in every manifest; options before the word would only delay the handlers.
+    app::run(config, signals.unwrap_or_else(signals::install)?)
+}
+
+fn start_demo(args: &DemoArgs) -> ExitCode {
+    let options = demo::Options::for_stdout(args.keep);
+    demo::run(options, &mut std::io::stdout().lock()).unwrap_or_else(|error| {
+        cli::complain(&error);
+        ExitCode::from(exit::INTERNAL)
+    })
+}
+
+fn start_demo_app(args: &DemoAppArgs) -> ExitCode {
+    match demo::app::run(args.port) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => {
+            cli::complain(&error);
+            ExitCode::from(exit::INTERNAL)
+        }
+    }
+}
+
+/// Help goes to standard output and is what was asked for; everything else is a usage error.
+fn explain(error: &clap::Error) -> ExitCode {
+    // Nobody is left to be told if this fails.
+    let _unwritable = error.print();
+    ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })
+}

@@ -44,7 +44,7 @@ counts! {
     Connections = "connections",
     /// Gauge: requests whose last response byte has not been handed to the kernel, probes excluded.
     InFlight = "in_flight",
-    /// Gauge: requests that have waited `LAMEDUCK_PARKED_AFTER` for their response head; refreshed by each worker's tick.
+    /// Gauge: requests that have waited `LAMEDUCK_PARKED_AFTER` for their response head.
     Parked = "parked",
     /// Gauge: upgraded connections.
     Tunnels = "tunnels",
@@ -138,8 +138,8 @@ counts! {
 ///
 /// From a short answer of a local app (a quarter of a millisecond) to a minute, which is twice the story's long poll.
 pub const LATENCY_BOUNDS_US: [u64; 14] = [
-    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000, 15_000_000,
-    35_000_000, 60_000_000,
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000,
+    15_000_000, 35_000_000, 60_000_000,
 ];
 
 /// A copy of all counts at one moment.
@@ -176,7 +176,6 @@ pub struct Tracker {
 #[derive(Clone, Debug)]
 pub struct WorkerTracker {
     cells: Arc<Cells>,
-    idle: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -187,6 +186,7 @@ struct Cells {
     latency_sum_us: AtomicU64,
     last_arrival_us: AtomicU64,
     last_proxied_us: AtomicU64,
+    idle: Arc<Notify>,
 }
 
 /// Counts one thing for as long as it lives.
@@ -262,7 +262,7 @@ impl Tracker {
     /// Waits until a worker says that its last request or tunnel ended while leaving ([`WorkerTracker::announce_idle`]).
     pub async fn idle(&self) {
         match self.workers.first() {
-            Some(worker) => worker.idle.notified().await,
+            Some(worker) => worker.cells.idle.notified().await,
             None => std::future::pending().await,
         }
     }
@@ -278,8 +278,9 @@ impl WorkerTracker {
             latency_sum_us: AtomicU64::new(0),
             last_arrival_us: AtomicU64::new(0),
             last_proxied_us: AtomicU64::new(0),
+            idle,
         };
-        Self { cells: Arc::new(cells), idle }
+        Self { cells: Arc::new(cells) }
     }
 
     /// Adds `by` to a counter. Only the owning worker calls this: it is a load and a store.
@@ -294,7 +295,7 @@ impl WorkerTracker {
         self.cells.counts[count as usize].load(Relaxed)
     }
 
-    /// Sets a gauge that is measured rather than guarded ([`Count::Parked`], [`Count::PooledIdle`]).
+    /// Sets a gauge that is measured rather than guarded.
     pub fn set(&self, gauge: Count, to: u64) {
         self.cells.counts[gauge as usize].store(to, Relaxed);
     }
@@ -329,7 +330,7 @@ impl WorkerTracker {
     /// so that the event costs nothing while it serves.
     pub fn announce_idle(&self) {
         if self.get(Count::InFlight) + self.get(Count::Tunnels) == 0 {
-            self.idle.notify_one();
+            self.cells.idle.notify_one();
         }
     }
 }

@@ -217,23 +217,32 @@ fn start_sidecar(
     proxy: SocketAddr,
     admin: SocketAddr,
 ) -> anyhow::Result<Process> {
+    let vars = sidecar_vars(app, proxy, admin);
+    let vars = vars.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
+    Process::start(format!("{id}'s lameduck"), exe, ["proxy"], vars)
+}
+
+/// The sidecar's whole environment.
+fn sidecar_vars(
+    app: SocketAddr,
+    proxy: SocketAddr,
+    admin: SocketAddr,
+) -> Vec<(&'static str, String)> {
     let probes = serde_json::json!({"app": {"readiness": {
         "httpGet": {"host": app.ip().to_string(), "port": app.port(), "path": "/ready/"},
         "periodSeconds": PROBE_PERIOD.as_secs(),
         "timeoutSeconds": PROBE_TIMEOUT.as_secs(),
         "failureThreshold": 1,
     }}});
-    let own = [
+    let mut vars = vec![
         ("LAMEDUCK_ROUTES", format!("{proxy}={app}")),
         ("LAMEDUCK_ADMIN_ADDR", admin.to_string()),
         ("LAMEDUCK_APP_PROBES", probes.to_string()),
         ("LAMEDUCK_WORKERS", "1".to_owned()),
         ("LAMEDUCK_LOG", "warn".to_owned()),
     ];
-    let own = own.iter().map(|(name, value)| (*name, value.as_str()));
-    let timings = SIDECAR.iter().map(|(name, value, _)| (*name, *value));
-    let vars = own.chain(timings).map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
-    Process::start(format!("{id}'s lameduck"), exe, ["proxy"], vars)
+    vars.extend(SIDECAR.iter().map(|(name, value, _)| (*name, (*value).to_owned())));
+    vars
 }
 
 /// kubelet's readiness probes for one pod, until it is gone. They go on while it leaves.
@@ -277,5 +286,25 @@ fn judge(id: PodId, ended: Ended) -> Option<String> {
         Ended::Killed => Some(format!("{id}'s lameduck had to be killed")),
         Ended::Exited(status) if status.success() => None,
         Ended::Exited(status) => Some(format!("{id}'s lameduck ended with {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Facts, MapVars};
+
+    #[test]
+    fn the_sidecars_environment_is_a_valid_configuration() {
+        let addr = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut vars = MapVars::new();
+        for (name, value) in sidecar_vars(addr(20_000), addr(20_001), addr(20_002)) {
+            vars = vars.with(name, &value);
+        }
+        let config = Config::from_vars(&vars, &Facts { fd_limit: 1024, cpus: 1 }).unwrap();
+        assert_eq!(config.routes[0].listen, addr(20_001));
+        assert_eq!(config.admin_addr, addr(20_002));
+        assert_eq!(config.app_probes[0].container, "app");
+        assert_eq!(config.app_probes[0].readiness.failure_threshold, 1);
     }
 }

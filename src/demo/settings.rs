@@ -68,6 +68,16 @@ pub(super) const CURFEW: Duration = Duration::from_secs(75);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::vars::{ALL, Fallback};
+
+    #[test]
+    fn the_defaults_that_are_shown_are_the_defaults() {
+        for (name, _, default) in SIDECAR {
+            let var = ALL.iter().find(|var| var.name == name).unwrap();
+            let Fallback::Value(actual) = var.default else { panic!("{name} has no default") };
+            assert_eq!(default, actual, "{name}");
+        }
+    }
 
     #[test]
     fn the_sidecars_know_the_pods_grace_period() {

@@ -1,0 +1,194 @@
+//! The composition root: configuration in, ports bound, parts started, phase driven, exit decided.
+//!
+//! Whoever wants to know how the parts hang together reads [`run`]; whoever wants to know what a part does, its own
+//! module.
+
+use std::{io, path::Path, sync::Arc};
+
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{
+    admin, app_drain,
+    clock::Clock,
+    config::Config,
+    lifecycle::{
+        driver::{self, Driver, Outcome, Reports, Trigger, Watch},
+        machine::{Exit, Machine},
+        report::Report,
+    },
+    listener::{BindError, Listener, Slots},
+    proxy::{Context, Workers},
+    readiness::{Prober, poll::watch_readiness, reach::watch_reach},
+    signals::Signals,
+    tracker::Tracker,
+};
+
+/// Kubelet shows what is in this file as the container's termination message.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Why the sidecar could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The admin port can't be bound.
+    #[error("LAMEDUCK_ADMIN_ADDR: {0}")]
+    Admin(#[from] admin::BindError),
+    /// A proxy port can't be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system has no threads, timers or descriptors for us.
+    #[error("can't start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// The parts that share the main thread.
+struct Parts {
+    config: Arc<Config>,
+    clock: Clock,
+    tracker: Tracker,
+    trigger: Trigger,
+    watch: Watch,
+    prober: Prober,
+    driver: Driver,
+    reports: Reports,
+}
+
+/// Runs the sidecar until it may end. Returns the last drain report, if the pod was leaving.
+///
+/// # Errors
+/// It could not start; nothing was served.
+pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError> {
+    let listeners = Listener::bind_all(&config.routes)?;
+    let admin = admin::bind(config.admin_addr)?;
+    let parts = Parts::new(config);
+    let _signals = signals.forward(parts.trigger.clone())?;
+    let reports = parts.reports.clone();
+    let admin = admin.spawn(parts.admin())?;
+    let workers = Workers::spawn(&parts.proxy())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(parts, listeners, &workers))?;
+    drop(runtime);
+    workers.stop();
+    let report = reports.last();
+    if let Some(report) = &report {
+        publish(report);
+    }
+    tracing::info!(event = "exit", exit = ?outcome.exit, "the process ends");
+    admin.stop();
+    Ok(report)
+}
+
+/// Accepts and drives the phase until the process may end; then sees the last connections off.
+async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io::Result<Outcome> {
+    let Parts { config, clock, tracker: _, trigger, watch, prober, driver, reports: _ } = parts;
+    let mut tasks = JoinSet::new();
+    let upstreams = config.routes.iter().map(|route| route.upstream.clone()).collect();
+    let connect_timeout = config.upstream.connect_timeout;
+    tasks.spawn(watch_reach(upstreams, connect_timeout, watch.clone(), trigger));
+    tasks.spawn(watch_readiness(prober, config.readiness_poll, watch.clone()));
+    if let Some(url) = config.app_drain_url.clone() {
+        tasks.spawn(app_drain::watch_drain(url, watch.clone()));
+    }
+    let slots = Slots::new(config.limits.max_connections);
+    let accepting = accept_all(&listeners, &slots, workers, clock);
+    let outcome = tokio::select! {
+        outcome = driver.run() => outcome,
+        Err(error) = accepting => return Err(error),
+    };
+    if outcome.exit == Exit::Leave {
+        see_off(&config, &listeners, &slots, workers, clock).await;
+    }
+    Ok(outcome)
+}
+
+async fn accept_all(
+    listeners: &[Listener],
+    slots: &Slots,
+    workers: &Workers,
+    clock: Clock,
+) -> io::Result<()> {
+    let accepting =
+        listeners.iter().map(|listener| listener.accept_all(slots.clone(), workers, clock));
+    futures_util::future::try_join_all(accepting).await.map(|_| ())
+}
+
+/// Serves what is still in the accept queues, and waits until the last connections are closed or have lingered.
+async fn see_off(
+    config: &Config,
+    listeners: &[Listener],
+    slots: &Slots,
+    workers: &Workers,
+    clock: Clock,
+) {
+    let all_closed = async {
+        loop {
+            let queued: usize = listeners
+                .iter()
+                .map(|listener| listener.accept_queued(slots, workers, clock))
+                .sum();
+            slots.wait_until_at_most(0).await;
+            if queued == 0 {
+                return;
+            }
+        }
+    };
+    if timeout(config.linger, all_closed).await.is_err() {
+        tracing::info!(
+            "some peers keep their connections open after the linger; they are closed now"
+        );
+    }
+}
+
+/// Makes the drain report known in all the places it outlives the process in.
+fn publish(report: &Report) {
+    let json = match serde_json::to_string(report) {
+        Ok(json) => json,
+        Err(error) => {
+            tracing::error!(%error, "the drain report can't be written");
+            return;
+        }
+    };
+    tracing::info!(event = "drain_report", report = json, "the drain is over");
+    let file = Path::new(TERMINATION_LOG);
+    if file.exists()
+        && let Err(error) = std::fs::write(file, &json)
+    {
+        tracing::warn!(%error, file = TERMINATION_LOG, "the drain report can't be written there");
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    fn new(config: Config) -> Self {
+        let clock = Clock::start();
+        let tracker = Tracker::new(config.workers);
+        let prober = Prober::new(&config.app_probes);
+        let machine = Machine::new(config.budget, prober.has_probes());
+        let (trigger, watch, driver) = driver::new(machine, clock, tracker.clone());
+        let prober = prober.feeding(trigger.clone());
+        let reports = driver.reports();
+        Self { config: Arc::new(config), clock, tracker, trigger, watch, prober, driver, reports }
+    }
+
+    fn admin(&self) -> admin::Context {
+        admin::Context {
+            trigger: self.trigger.clone(),
+            watch: self.watch.clone(),
+            tracker: self.tracker.clone(),
+            clock: self.clock,
+            prober: self.prober.clone(),
+            token: self.config.hook_token.clone(),
+            readiness_on_termination: self.config.readiness_on_termination,
+            reports: self.reports.clone(),
+        }
+    }
+
+    fn proxy(&self) -> Context {
+        Context {
+            config: Arc::clone(&self.config),
+            clock: self.clock,
+            watch: self.watch.clone(),
+            tracker: self.tracker.clone(),
+        }
+    }
+}

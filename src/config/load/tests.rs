@@ -1,0 +1,426 @@
+//! What a configuration means, and what it is told when it means nothing.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::config::{
+    ContainerProbe, MapVars, PathPattern, Probe, ProbeAction, ReleaseRule, UpstreamAddr,
+    vars::Fallback,
+};
+
+const FACTS: Facts = Facts { fd_limit: 1000, cpus: 3 };
+
+// === defaults ===
+
+#[test]
+fn nothing_set_is_a_configuration() {
+    let config = Config::from_vars(&MapVars::new(), &FACTS).unwrap();
+    let app = UpstreamAddr::Tcp { host: "127.0.0.1".to_owned(), port: 8080 };
+    assert_eq!(config.routes, [Route { listen: "0.0.0.0:15801".parse().unwrap(), upstream: app }]);
+    assert_eq!(config.admin_addr, "0.0.0.0:15800".parse().unwrap());
+    assert_eq!(config.hook_token, None);
+    assert_eq!(config.keep_alive, KeepAlive::Strip);
+    assert_eq!(config.idle_timeout, Duration::from_secs(620));
+    assert_eq!((config.max_connection_age, config.max_requests_per_connection), (None, None));
+    assert_eq!(config.readiness_on_termination, ReadinessOnTermination::Fail);
+    assert_eq!(config.upstream.response_timeout, None);
+    assert_eq!(config.limits.max_connections, 450);
+    assert_eq!(config.limits.max_header_size, 32 * 1024);
+    assert_eq!(config.workers, 3);
+    assert_eq!((config.log.filter.as_str(), config.log.format), ("info", None));
+    assert!(config.effective().iter().all(|var| var.is_default));
+}
+
+#[test]
+fn every_variable_stands_once_in_the_table_and_is_read_once() {
+    let names: HashSet<_> = vars::ALL.iter().map(|var| var.name).collect();
+    assert_eq!(names.len(), vars::ALL.len());
+    assert!(names.iter().all(|name| name.starts_with(vars::PREFIX)));
+    let config = Config::from_vars(&MapVars::new(), &FACTS).unwrap();
+    let read: Vec<_> = config.effective().iter().map(|var| var.name).collect();
+    assert_eq!(read.len(), vars::ALL.len(), "{read:?}");
+    assert_eq!(read.into_iter().collect::<HashSet<_>>(), names);
+}
+
+#[test]
+fn every_default_can_also_be_set() {
+    for var in vars::ALL {
+        if let Fallback::Value(value) = var.default {
+            let vars = MapVars::new().with(var.name, value);
+            assert!(Config::from_vars(&vars, &FACTS).is_ok(), "{}={value}", var.name);
+        }
+    }
+}
+
+#[test]
+fn empty_means_unset_except_for_the_token() {
+    let blank = vars::ALL.iter().filter(|var| **var != vars::HOOK_TOKEN);
+    let vars = blank.fold(MapVars::new(), |vars, var| vars.with(var.name, " \n"));
+    assert!(Config::from_vars(&vars, &FACTS).is_ok());
+    check(
+        &vars.with("LAMEDUCK_HOOK_TOKEN", ""),
+        &[
+            "LAMEDUCK_HOOK_TOKEN=[redacted]: expected 1 to 512 visible ASCII characters without spaces",
+        ],
+    );
+}
+
+#[test]
+fn unlimited_descriptors_and_many_cores_are_bounded() {
+    let facts = Facts { fd_limit: u64::MAX, cpus: 1000 };
+    let config = Config::from_vars(&MapVars::new(), &facts).unwrap();
+    assert_eq!((config.limits.max_connections, config.workers), (471_859, 256));
+    let facts = Facts { fd_limit: 0, cpus: 0 };
+    let config = Config::from_vars(&MapVars::new(), &facts).unwrap();
+    assert_eq!((config.limits.max_connections, config.workers), (1, 1));
+}
+
+// === values ===
+
+#[test]
+fn routes_are_read_in_every_form() {
+    let vars = MapVars::new().with("LAMEDUCK_UPSTREAM_HOST", "fd00::1").with(
+        "LAMEDUCK_ROUTES",
+        "15801=8080, [::1]:81=web.local:82,\n127.0.0.1:83=[::1]:84,85=unix:/run/a=b:c.sock,0=86,0=87,",
+    );
+    let routes = Config::from_vars(&vars, &FACTS).unwrap().routes;
+    let tcp = |listen: &str, host: &str, port| Route {
+        listen: listen.parse().unwrap(),
+        upstream: UpstreamAddr::Tcp { host: host.to_owned(), port },
+    };
+    let unix = Route {
+        listen: "0.0.0.0:85".parse().unwrap(),
+        upstream: UpstreamAddr::Unix("/run/a=b:c.sock".into()),
+    };
+    let expected = [
+        tcp("0.0.0.0:15801", "fd00::1", 8080),
+        tcp("[::1]:81", "web.local", 82),
+        tcp("127.0.0.1:83", "::1", 84),
+        unix,
+        tcp("0.0.0.0:0", "fd00::1", 86),
+        tcp("0.0.0.0:0", "fd00::1", 87),
+    ];
+    assert_eq!(routes, expected);
+}
+
+#[test]
+fn kubelet_probes_are_read() {
+    let json = r#"{"web":{"liveness":{"exec":{}},"readiness":{"httpGet":{"path":"ready now?x=1","port":"8080",
+        "scheme":"HTTPS","httpHeaders":[{"name":"Host","value":"a"},{"name":"X-Key","value":"k3y"}]},
+        "periodSeconds":5,"timeoutSeconds":7,"failureThreshold":2,"successThreshold":0}},
+        "db":{"readiness":{"tcpSocket":{"port":5432,"host":"::1"}}},
+        "rpc":{"readiness":{"grpc":{"port":9000,"service":null}}},
+        "quiet":{"readiness":null},"silent":{}}"#;
+    let vars =
+        MapVars::new().with("LAMEDUCK_UPSTREAM_HOST", "10.0.0.7").with("LAMEDUCK_APP_PROBES", json);
+    let config = Config::from_vars(&vars, &FACTS).unwrap();
+    let probe = |container: &str, timeout, failure_threshold, action| ContainerProbe {
+        container: container.to_owned(),
+        readiness: Probe {
+            action,
+            timeout: Duration::from_secs(timeout),
+            failure_threshold,
+            success_threshold: 1,
+        },
+    };
+    let host = || "10.0.0.7".to_owned();
+    let headers = vec![
+        (http::header::HOST, "a".parse().unwrap()),
+        ("x-key".parse().unwrap(), "k3y".parse().unwrap()),
+    ];
+    let path = "/ready%20now?x=1".to_owned();
+    let expected = [
+        probe(
+            "web",
+            7,
+            2,
+            ProbeAction::Http { https: true, host: host(), port: 8080, path, headers },
+        ),
+        probe("db", 1, 3, ProbeAction::Tcp { host: "::1".to_owned(), port: 5432 }),
+        probe("rpc", 1, 3, ProbeAction::Grpc { host: host(), port: 9000, service: String::new() }),
+    ];
+    assert_eq!(config.app_probes, expected);
+    let shown = config.effective().iter().find(|var| var.name == "LAMEDUCK_APP_PROBES").unwrap();
+    assert!(
+        shown.value.starts_with("web: GET https://10.0.0.7:8080/ready%20now?x=1, db: tcp"),
+        "{shown:?}"
+    );
+    assert!(!format!("{:?}", config.effective()).contains("k3y"));
+}
+
+#[test]
+fn release_rules_are_read_in_order() {
+    let vars = MapVars::new()
+        .with("LAMEDUCK_RELEASE", "GET /poll*=204@0s, POST /a=b=503@1m30s,GET /*=200");
+    let rule = |method, path, status, delay| ReleaseRule {
+        method,
+        path,
+        status: http::StatusCode::from_u16(status).unwrap(),
+        delay: Duration::from_secs(delay),
+    };
+    let expected = [
+        rule(http::Method::GET, PathPattern::Prefix("/poll".to_owned()), 204, 0),
+        rule(http::Method::POST, PathPattern::Exact("/a=b".to_owned()), 503, 90),
+        rule(http::Method::GET, PathPattern::Prefix("/".to_owned()), 200, 0),
+    ];
+    assert_eq!(Config::from_vars(&vars, &FACTS).unwrap().release, expected);
+    assert!(expected[0].path.matches("/poll/7") && !expected[0].path.matches("/pol"));
+    assert!(expected[1].path.matches("/a=b") && !expected[1].path.matches("/a=b/"));
+}
+
+#[test]
+fn optional_limits_are_off_when_zero() {
+    let vars = MapVars::new()
+        .with("LAMEDUCK_MAX_CONNECTION_AGE", "0s")
+        .with("LAMEDUCK_MAX_REQUESTS_PER_CONNECTION", "0")
+        .with("LAMEDUCK_RESPONSE_TIMEOUT", "0s");
+    let config = Config::from_vars(&vars, &FACTS).unwrap();
+    assert_eq!((config.max_connection_age, config.max_requests_per_connection), (None, None));
+    assert_eq!(config.upstream.response_timeout, None);
+    let vars =
+        vars.with("LAMEDUCK_MAX_CONNECTION_AGE", "1h").with("LAMEDUCK_RESPONSE_TIMEOUT", "30s");
+    let config = Config::from_vars(&vars, &FACTS).unwrap();
+    assert_eq!(config.max_connection_age, Some(Duration::from_secs(3600)));
+    assert_eq!(config.upstream.response_timeout, Some(Duration::from_secs(30)));
+}
+
+#[test]
+fn the_token_may_come_from_a_file() {
+    let vars = MapVars::new()
+        .with("LAMEDUCK_HOOK_TOKEN_FILE", "/run/token")
+        .with_file("/run/token", "s3cret\n");
+    let config = Config::from_vars(&vars, &FACTS).unwrap();
+    assert_eq!(config.hook_token.as_ref().map(Secret::reveal), Some("s3cret"));
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn variables_that_kubelet_makes_for_a_service_are_none_of_ours() {
+    let vars = [
+        ("LAMEDUCK_SERVICE_HOST", "10.0.0.1"),
+        ("LAMEDUCK_SERVICE_PORT", "80"),
+        ("LAMEDUCK_SERVICE_PORT_HTTP", "80"),
+        ("LAMEDUCK_PORT", "tcp://10.0.0.1:80"),
+        ("LAMEDUCK_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("LAMEDUCK_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("LAMEDUCK_INJECTOR_SERVICE_HOST", "10.0.0.1"),
+        ("LAMEDUCK_INJECTOR_PORT_443_TCP_PROTO", "tcp"),
+    ];
+    let vars = vars.iter().fold(MapVars::new(), |vars, (name, value)| vars.with(name, value));
+    assert!(Config::from_vars(&vars, &FACTS).is_ok());
+    check(
+        &MapVars::new().with("LAMEDUCK_ADMIN_PORT", "1"),
+        &["LAMEDUCK_ADMIN_PORT=1: expected a known variable; did you mean LAMEDUCK_ADMIN_ADDR?"],
+    );
+}
+
+// === problems ===
+
+#[test]
+fn all_problems_are_told_at_once_one_per_line() {
+    let vars = MapVars::new()
+        .with("LAMEDUCK_KEEP_ALIVE", "yes")
+        .with("LAMEDUCK_IDLE_TIMEOUT", "620")
+        .with("LAMEDUCK_ROUTES", "15801=8080,x,15801=9090")
+        .with("LAMEDUCK_MAX_HEADER_SIZE", "32KB")
+        .with("LAMEDUCK_WORKERS", "0")
+        .with("LAMEDUCK_LINGRE", "1s\nLAMEDUCK_X=1: forged");
+    check(
+        &vars,
+        &[
+            "LAMEDUCK_ROUTES=15801=8080,x,15801=9090: expected LISTEN=APP such as 15801=8080 or 15801=unix:/run/app.sock, but `x` has no `=`",
+            "LAMEDUCK_KEEP_ALIVE=yes: expected one of strip, rewrite, pass, close",
+            "LAMEDUCK_IDLE_TIMEOUT=620: expected a duration such as 500ms, 30s or 2m",
+            "LAMEDUCK_MAX_HEADER_SIZE=32KB: expected a size such as 512B, 64KiB or 1MiB",
+            "LAMEDUCK_WORKERS=0: expected a whole number from 1 to 256",
+            "LAMEDUCK_LINGRE=1s\\nLAMEDUCK_X=1: forged: expected a known variable; did you mean LAMEDUCK_LINGER?",
+        ],
+    );
+}
+
+#[test]
+fn a_budget_that_does_not_fit_names_all_three() {
+    check(
+        &MapVars::new().with("LAMEDUCK_TERMINATION_GRACE_PERIOD", "30s"),
+        &[
+            "LAMEDUCK_DRAIN_MIN=5s LAMEDUCK_DRAIN_TIMEOUT=60s LAMEDUCK_TERMINATION_GRACE_PERIOD=30s: expected LAMEDUCK_DRAIN_TIMEOUT + 5s <= LAMEDUCK_TERMINATION_GRACE_PERIOD",
+        ],
+    );
+    check(
+        &MapVars::new().with("LAMEDUCK_DRAIN_MIN", "61s"),
+        &[
+            "LAMEDUCK_DRAIN_MIN=61s LAMEDUCK_DRAIN_TIMEOUT=60s LAMEDUCK_TERMINATION_GRACE_PERIOD=95s: expected LAMEDUCK_DRAIN_MIN <= LAMEDUCK_DRAIN_TIMEOUT",
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_refuses_to_start() {
+    let vars = MapVars::new()
+        .with("LAMEDUCK_TLS_CERT_FILE", "/tls/tls.crt")
+        .with("LAMEDUCK_TLS_KEY_FILE", "/tls/tls.key")
+        .with("LAMEDUCK_TLS_CLIENT_CA_FILE", "/tls/ca.crt")
+        .with("LAMEDUCK_PROXY_PROTOCOL", "on")
+        .with("LAMEDUCK_UPSTREAM_PROTOCOL", "h2c");
+    let lines = problems(&vars);
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains(": not built yet; ")), "{lines:?}");
+    check(
+        &MapVars::new().with("LAMEDUCK_PROXY_PROTOCOL", "maybe"),
+        &["LAMEDUCK_PROXY_PROTOCOL=maybe: expected one of off, on"],
+    );
+    let fine = MapVars::new()
+        .with("LAMEDUCK_UPSTREAM_PROTOCOL", "http1")
+        .with("LAMEDUCK_MAX_CONCURRENT_STREAMS", "250");
+    assert_eq!(Config::from_vars(&fine, &FACTS).unwrap().limits.max_concurrent_streams, 250);
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let vars = MapVars::new()
+        .with("LAMEDUCK_HOOK_TOKEN", "s3cret with spaces")
+        .with("LAMEDUCK_HOOK_TOKN", "s3cret2")
+        .with("LAMEDUCK_SOMETHING_ELSE_ALTOGETHER", "s3cret3")
+        .with("LAMEDUCK_APP_PROBES", r#"{"a":{"readiness":{"httpGet":{"port":80,"httpHeaders":[{"name":"K\u0000","value":"s3cret4"}]}}}}"#);
+    let lines = problems(&vars);
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(!lines.join("\n").contains("s3cret"), "{lines:?}");
+}
+
+#[test]
+fn the_token_comes_from_one_place() {
+    let vars = MapVars::new()
+        .with("LAMEDUCK_HOOK_TOKEN", "s3cret")
+        .with("LAMEDUCK_HOOK_TOKEN_FILE", "/run/token")
+        .with_file("/run/token", "s3cret");
+    check(
+        &vars,
+        &[
+            "LAMEDUCK_HOOK_TOKEN_FILE=/run/token: expected only one of LAMEDUCK_HOOK_TOKEN and LAMEDUCK_HOOK_TOKEN_FILE",
+        ],
+    );
+    check(
+        &MapVars::new().with("LAMEDUCK_HOOK_TOKEN_FILE", "/gone"),
+        &["LAMEDUCK_HOOK_TOKEN_FILE=/gone: expected a readable file: it does not exist"],
+    );
+    check(
+        &MapVars::new().with("LAMEDUCK_HOOK_TOKEN_FILE", "/empty").with_file("/empty", "\n"),
+        &[
+            "LAMEDUCK_HOOK_TOKEN_FILE=/empty: expected 1 to 512 visible ASCII characters without spaces",
+        ],
+    );
+}
+
+/// A variable without its prefix, a value it does not take, and a part of what is said about it.
+const WRONG_VALUES: &[(&str, &str, &str)] = &[
+    ("ROUTES", ",", "expected at least one route"),
+    ("ROUTES", "15801=8080,15801=8081", "expected to listen once on 0.0.0.0:15801"),
+    ("ROUTES", "80=8080,127.0.0.1:80=8081", "expected to listen once on 127.0.0.1:80"),
+    ("ROUTES", "15800=8080", "expected another port than LAMEDUCK_ADMIN_ADDR"),
+    ("ROUTES", "80=15800", "expected no route to LAMEDUCK_ADMIN_ADDR"),
+    ("ROUTES", "8080=8080", "leads to itself"),
+    ("ROUTES", "80=unix:run/app", "expected unix: and an absolute path"),
+    ("ROUTES", "80=::1:8080", "expected the app's address"),
+    ("ROUTES", "80=0", "expected the app's address"),
+    ("ROUTES", "99999=80", "expected an address to listen on"),
+    ("UPSTREAM_HOST", "$(POD_IP)", "the reference was not expanded"),
+    ("UPSTREAM_HOST", "a b", "expected a host name or an address"),
+    ("ADMIN_ADDR", "localhost:1", "expected an address to listen on"),
+    ("TRUSTED_HOPS", "-1", "expected a whole number from 0 to 255"),
+    ("TRUSTED_HOPS", "+1", "expected a whole number from 0 to 255"),
+    ("IDLE_TIMEOUT", "0s", "expected at least 1ms"),
+    ("IDLE_TIMEOUT", "9000h", "expected no more than a year"),
+    ("READINESS_POLL", "1ms", "expected at least 10ms"),
+    ("READINESS_ON_TERMINATION", "Keep", "expected one of fail, keep"),
+    ("APP_DRAIN_URL", "https://app/leave", "expected a URL such as http://"),
+    ("APP_DRAIN_URL", "/leave", "expected a URL such as http://"),
+    ("MAX_HEADER_SIZE", "2MiB", "expected a size from 1KiB to 1MiB"),
+    ("MAX_HEADERS", "1001", "expected a whole number from 1 to 1000"),
+    ("MAX_CONNECTIONS", "many", "expected a whole number from 1 to 1048576"),
+    ("LOG", "inof", "expected error, warn, info"),
+    ("LOG", "lameduck=loud", "expected error, warn, info"),
+    ("LOG_FORMAT", "yaml", "expected one of json, text"),
+    ("ACCESS_LOG", "on", "expected one of off, all, errors"),
+    ("RELEASE", "GET /a", "expected METHOD PATH=STATUS[@DELAY]"),
+    ("RELEASE", "get /a=204", "expected a method in capitals"),
+    ("RELEASE", "GET a=204", "expected a path that begins with `/`"),
+    ("RELEASE", "GET /a*b=204", "with `*` at most at its end"),
+    ("RELEASE", "GET /a?b=204", "has no query"),
+    ("RELEASE", "GET /a=101", "expected a status from 200 to 599"),
+    ("RELEASE", "GET /a=600", "expected a status from 200 to 599"),
+    ("RELEASE", "GET /a=204@5", "expected a duration such as"),
+    ("APP_PROBES", "{", "expected JSON such as"),
+    ("APP_PROBES", r#"{"a":1}"#, "a.readiness to be a probe"),
+    ("APP_PROBES", r#"{"a/b":{"readiness":{"grpc":{"port":1}}}}"#, "begin with a container's name"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"exec":{"command":[]}}}}"#,
+        "an exec probe can't be asked",
+    ),
+    ("APP_PROBES", r#"{"a":{"readiness":{}}}"#, "exactly one of httpGet, tcpSocket and grpc"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"tcpSocket":{"port":"http"}}}}"#,
+        "a port's name is known to its pod only",
+    ),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"tcpSocket":{"port":0}}}}"#,
+        "a number from 1 to 65535, but got `0`",
+    ),
+    ("APP_PROBES", r#"{"a":{"readiness":{"httpGet":{"port":1,"scheme":"FTP"}}}}"#, "HTTP or HTTPS"),
+];
+
+#[test]
+fn single_values_say_what_was_expected() {
+    for (name, value, expected) in WRONG_VALUES {
+        let lines = problems(&MapVars::new().with(&format!("LAMEDUCK_{name}"), value));
+        let [line] = &lines[..] else { panic!("{name}={value}: {lines:?}") };
+        assert!(line.starts_with(&format!("LAMEDUCK_{name}=")), "{line}");
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn every_container_with_a_bad_probe_is_told() {
+    let json = r#"{"a":{"readiness":{}},"b":{"readiness":{"grpc":{"port":1}}},"c":{"readiness":{"grpc":{}}}}"#;
+    let lines = problems(&MapVars::new().with("LAMEDUCK_APP_PROBES", json));
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains(" a.readiness ") && lines[1].contains(" c.readiness "), "{lines:?}");
+}
+
+// === what is logged and documented ===
+
+#[test]
+fn what_took_effect_is_known_and_redacted() {
+    let vars =
+        MapVars::new().with("LAMEDUCK_HOOK_TOKEN", "s3cret").with("LAMEDUCK_DRAIN_TIMEOUT", "30s");
+    let config = Config::from_vars(&vars, &FACTS).unwrap();
+    let set = config.effective().iter().filter(|var| !var.is_default);
+    let set: Vec<_> = set.map(|var| format!("{}={}", var.name, var.value)).collect();
+    assert_eq!(set, ["LAMEDUCK_HOOK_TOKEN=[redacted]", "LAMEDUCK_DRAIN_TIMEOUT=30s"]);
+    let workers = config.effective().iter().find(|var| var.name == "LAMEDUCK_WORKERS").unwrap();
+    assert_eq!(workers.value, "auto (3)");
+}
+
+#[test]
+fn the_markdown_table_has_a_row_of_three_cells_per_variable() {
+    let table = vars::markdown_table();
+    assert_eq!(table.lines().count(), vars::ALL.len() + 2);
+    for line in table.lines() {
+        assert_eq!(line.replace("\\|", "").matches('|').count(), 4, "{line}");
+    }
+    assert!(table.contains("\n| `LAMEDUCK_RESPONSE_TIMEOUT` | – | "), "{table}");
+    assert!(table.contains("\n| `LAMEDUCK_IDLE_TIMEOUT` | `620s` | "), "{table}");
+}
+
+// === helpers ===
+
+fn problems(vars: &MapVars) -> Vec<String> {
+    let issues = Config::from_vars(vars, &FACTS).unwrap_err();
+    issues.to_string().lines().map(str::to_owned).collect()
+}
+
+fn check(vars: &MapVars, expected: &[&str]) {
+    assert_eq!(problems(vars), expected);
+}

@@ -1,0 +1,212 @@
+//! Pure. `LAMEDUCK_APP_PROBES`: the app's readiness probes in kubelet's own JSON.
+//!
+//! What kubelet fills in is filled in here the same way; fields that do not matter for asking (periods, other
+//! probes of the container) are tolerated, because the document is copied from a pod. Not here: asking.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, uri::PathAndQuery};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{ContainerProbe, Probe, ProbeAction, issues::Problem, parse};
+
+/// A `v1.Probe`, as far as it matters. The API server omits what is unset, other writers say `null`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawProbe {
+    exec: Option<Value>,
+    failure_threshold: Option<u32>,
+    grpc: Option<RawGrpc>,
+    http_get: Option<RawHttpGet>,
+    success_threshold: Option<u32>,
+    tcp_socket: Option<RawTcpSocket>,
+    timeout_seconds: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawHttpGet {
+    host: Option<String>,
+    http_headers: Option<Vec<RawHeader>>,
+    path: Option<String>,
+    port: RawPort,
+    scheme: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawHeader {
+    name: String,
+    #[serde(default)]
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct RawTcpSocket {
+    host: Option<String>,
+    port: RawPort,
+}
+
+#[derive(Deserialize)]
+struct RawGrpc {
+    port: RawPort,
+    service: Option<String>,
+}
+
+/// An `IntOrString`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawPort {
+    Name(String),
+    Number(i64),
+}
+
+/// Reads the document; `default_host` is asked where a probe names no host. Every container's problem is told.
+pub(super) fn app_probes(
+    text: &str,
+    default_host: &str,
+) -> Result<Vec<ContainerProbe>, Vec<Problem>> {
+    let containers: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+        vec![Problem::expected(format_args!(
+            "JSON such as {{\"web\":{{\"readiness\":{{\"httpGet\":{{\"port\":8080}}}}}}}}: {error}"
+        ))]
+    })?;
+    let (mut probes, mut problems) = (Vec::new(), Vec::new());
+    for (container, of_container) in containers {
+        match readiness(&container, of_container, default_host) {
+            Ok(Some(readiness)) => probes.push(ContainerProbe { container, readiness }),
+            Ok(None) => {}
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(probes) } else { Err(problems) }
+}
+
+fn readiness(name: &str, container: Value, default_host: &str) -> Result<Option<Probe>, Problem> {
+    let at = format!("{}.readiness", super::issues::printable(name));
+    let Value::Object(mut container) = container else {
+        return Err(Problem::expected(format_args!(
+            "{at} to be a probe, but its container is no JSON object"
+        )));
+    };
+    let Some(raw) = container.remove("readiness").filter(|raw| !raw.is_null()) else {
+        return Ok(None);
+    };
+    // The name becomes a part of the path `/probe/{container}/readiness`.
+    let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(is_label) {
+        return Err(Problem::expected(format_args!("{at} to begin with a container's name")));
+    }
+    let raw: RawProbe = serde_json::from_value(raw)
+        .map_err(|error| Problem::expected(format_args!("{at} to be a kubelet probe: {error}")))?;
+    probe(raw, &at, default_host).map(Some)
+}
+
+fn probe(raw: RawProbe, at: &str, default_host: &str) -> Result<Probe, Problem> {
+    let RawProbe { exec, failure_threshold, grpc, http_get, success_threshold, tcp_socket, .. } =
+        raw;
+    let action = match (http_get, tcp_socket, grpc, exec) {
+        (Some(raw), None, None, None) => http_action(raw, at, default_host)?,
+        (None, Some(RawTcpSocket { host, port }), None, None) => ProbeAction::Tcp {
+            host: host_of(host, &format!("{at}.tcpSocket.host"), default_host)?,
+            port: port_of(port, &format!("{at}.tcpSocket.port"))?,
+        },
+        (None, None, Some(RawGrpc { port, service }), None) => ProbeAction::Grpc {
+            host: default_host.to_owned(),
+            port: port_of(port, &format!("{at}.grpc.port"))?,
+            service: service.unwrap_or_default(),
+        },
+        (_, _, _, exec) => {
+            let note =
+                if exec.is_some() { "; an exec probe can't be asked over the network" } else { "" };
+            return Err(Problem::expected(format_args!(
+                "{at} to have exactly one of httpGet, tcpSocket and grpc{note}"
+            )));
+        }
+    };
+    Ok(Probe {
+        action,
+        // Zero means unset to the API server, which then fills in these numbers.
+        timeout: Duration::from_secs(raw.timeout_seconds.filter(|s| *s > 0).unwrap_or(1).into()),
+        failure_threshold: failure_threshold.filter(|n| *n > 0).unwrap_or(3),
+        success_threshold: success_threshold.filter(|n| *n > 0).unwrap_or(1),
+    })
+}
+
+fn http_action(raw: RawHttpGet, at: &str, default_host: &str) -> Result<ProbeAction, Problem> {
+    let RawHttpGet { host, http_headers, path, port, scheme } = raw;
+    let at = format!("{at}.httpGet");
+    let https = match scheme.as_deref() {
+        None | Some("" | "HTTP") => false,
+        Some("HTTPS") => true,
+        Some(other) => {
+            return Err(Problem::expected(format_args!(
+                "{at}.scheme to be HTTP or HTTPS, but got `{}`",
+                super::issues::printable(other)
+            )));
+        }
+    };
+    Ok(ProbeAction::Http {
+        https,
+        host: host_of(host, &format!("{at}.host"), default_host)?,
+        port: port_of(port, &format!("{at}.port"))?,
+        path: path_of(path.as_deref().unwrap_or_default(), &at)?,
+        headers: headers_of(http_headers.unwrap_or_default(), &at)?,
+    })
+}
+
+fn host_of(host: Option<String>, at: &str, default_host: &str) -> Result<String, Problem> {
+    match host.filter(|host| !host.is_empty()) {
+        None => Ok(default_host.to_owned()),
+        Some(host) => parse::host(&host).map_err(|_| {
+            let host = super::issues::printable(&host);
+            Problem::expected(format_args!(
+                "{at} to be a host name or an address, but got `{host}`"
+            ))
+        }),
+    }
+}
+
+// kubelet takes a number in quotes for a number, too, after looking for a port of that name.
+fn port_of(port: RawPort, at: &str) -> Result<u16, Problem> {
+    let (number, shown) = match port {
+        RawPort::Name(name) => (name.parse::<u16>().ok(), name),
+        RawPort::Number(number) => (u16::try_from(number).ok(), number.to_string()),
+    };
+    number.filter(|port| *port > 0).ok_or_else(|| {
+        let shown = super::issues::printable(&shown);
+        Problem::expected(format_args!(
+            "{at} to be a number from 1 to 65535, but got `{shown}`: a port's name is known to its pod only"
+        ))
+    })
+}
+
+// As kubelet builds its URL: a missing slash is added, what can't stand in a request target is escaped.
+fn path_of(path: &str, at: &str) -> Result<String, Problem> {
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let escaped = path.bytes().fold(slash.to_owned(), |mut escaped, byte| {
+        if byte.is_ascii_graphic() && byte != b'"' {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+        escaped
+    });
+    let target = escaped.parse::<PathAndQuery>().map_err(|error| {
+        Problem::expected(format_args!("{at}.path to be a path, but got `{escaped}`: {error}"))
+    })?;
+    Ok(target.to_string())
+}
+
+fn headers_of(raw: Vec<RawHeader>, at: &str) -> Result<Vec<(HeaderName, HeaderValue)>, Problem> {
+    let header = |RawHeader { name, value }| {
+        // The value is not shown: it is where credentials are.
+        let wrong = || {
+            let name = super::issues::printable(&name);
+            Problem::expected(format_args!("{at}.httpHeaders to be legal, but `{name}` is not"))
+        };
+        let value = HeaderValue::from_str(&value).map_err(|_| wrong())?;
+        Ok((name.parse().map_err(|_| wrong())?, value))
+    };
+    raw.into_iter().map(header).collect()
+}

@@ -1,0 +1,18 @@
+//! Pure. How the process may end: every exit code once.
+//!
+//! The numbers are those of BSD's `sysexits.h`, which other tools read the same way.
+
+/// Drained or stopped with nothing abandoned; a tool did what it was asked.
+pub const OK: u8 = 0;
+
+/// `EX_USAGE`: bad configuration or usage; no port was bound.
+pub const USAGE: u8 = 64;
+
+/// `EX_SOFTWARE`: an internal error; for tools, the sidecar could not be reached or refused.
+pub const INTERNAL: u8 = 70;
+
+/// `EX_OSERR`: a port can't be bound.
+pub const BIND: u8 = 71;
+
+/// `EX_TEMPFAIL`: the deadline cut something; for `drain --wait`, its time was up.
+pub const CUT: u8 = 75;

@@ -1,0 +1,218 @@
+//! The proxy ports: bind, accept with back-off, pause at the connection limit.
+//!
+//! The listening sockets stay open to the very end: a connection in the accept queue of a closed listener is reset,
+//! and kube-proxy sends new ones for seconds after the pod has begun to leave.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::{net::TcpListener, sync::Notify};
+
+use crate::{
+    clock::Clock,
+    config::Route,
+    proxy::{Accepted, Workers},
+};
+
+/// Connections that the kernel may hold while we are busy; it takes less if `net.core.somaxconn` says so.
+const BACKLOG: i32 = 4096;
+/// A client that vanished is found out after this and three unanswered probes ten seconds apart: one minute in all.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// Bytes that nobody acknowledges for so long end the connection: the same minute.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause after a failed accept; it doubles up to a second. A lack of descriptors does not pass in microseconds.
+const BACKOFF: Duration = Duration::from_millis(10);
+
+/// A proxy port can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("LAMEDUCK_ROUTES: can't listen on {address}: {source}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// A bound proxy port.
+#[derive(Debug)]
+pub struct Listener {
+    socket: std::net::TcpListener,
+    route: usize,
+}
+
+/// The places for open connections.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    open: AtomicUsize,
+    max: usize,
+    freed: Notify,
+}
+
+/// One open connection's place.
+#[derive(Debug)]
+pub struct Slot {
+    shared: Arc<Shared>,
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Binds the ports of all routes.
+    ///
+    /// # Errors
+    /// The first port that can't be bound.
+    pub fn bind_all(routes: &[Route]) -> Result<Vec<Self>, BindError> {
+        let bind = |(route, address): (usize, SocketAddr)| match bind(address) {
+            Ok(socket) => Ok(Self { socket, route }),
+            Err(source) => Err(BindError { address, source }),
+        };
+        routes.iter().map(|route| route.listen).enumerate().map(bind).collect()
+    }
+
+    /// Accepts until dropped. Pauses while all slots are taken; never spins.
+    ///
+    /// # Errors
+    /// The listener can't be registered with the runtime.
+    pub async fn accept_all(
+        &self,
+        slots: Slots,
+        workers: &Workers,
+        clock: Clock,
+    ) -> io::Result<()> {
+        let socket = TcpListener::from_std(self.socket.try_clone()?)?;
+        let mut backoff = BACKOFF;
+        loop {
+            let slot = slots.take().await;
+            // The workers have reactors of their own, so the connection leaves this one.
+            match socket.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+                Ok((stream, peer)) => {
+                    backoff = BACKOFF;
+                    workers.serve(Accepted {
+                        stream,
+                        peer,
+                        route: self.route,
+                        at: clock.now(),
+                        slot,
+                    });
+                }
+                Err(error) if is_peers(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, pause = ?backoff, "can't accept connections");
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    /// Accepts what is in the queue now, limit or not. Returns how many connections that were.
+    pub fn accept_queued(&self, slots: &Slots, workers: &Workers, clock: Clock) -> usize {
+        let mut accepted = 0;
+        while let Ok((stream, peer)) = self.socket.accept() {
+            accepted += 1;
+            match stream.set_nonblocking(true) {
+                Ok(()) => {
+                    let slot = slots.force();
+                    workers.serve(Accepted {
+                        stream,
+                        peer,
+                        route: self.route,
+                        at: clock.now(),
+                        slot,
+                    });
+                }
+                Err(error) => tracing::warn!(%peer, %error, "can't serve a connection"),
+            }
+        }
+        accepted
+    }
+}
+
+/// Accepted sockets inherit these options from the listening one (tcp(7)), which saves four calls per connection.
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 too, as everywhere else in Kubernetes.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whether the error is that one connection's, which its client has given up before we came (accept(2)).
+fn is_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+// === impl Slots ===
+
+impl Slots {
+    /// Places for `max` connections.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        let shared = Shared { open: AtomicUsize::new(0), max, freed: Notify::new() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Waits for a place.
+    pub async fn take(&self) -> Slot {
+        loop {
+            let freed = self.shared.freed.notified();
+            if self.shared.open.load(SeqCst) < self.shared.max {
+                return self.force();
+            }
+            freed.await;
+        }
+    }
+
+    /// A place, limit or not.
+    fn force(&self) -> Slot {
+        self.shared.open.fetch_add(1, SeqCst);
+        Slot { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Waits until no more than `left` places are taken.
+    pub async fn wait_until_at_most(&self, left: usize) {
+        loop {
+            let freed = self.shared.freed.notified();
+            if self.shared.open.load(SeqCst) <= left {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, SeqCst);
+        self.shared.freed.notify_waiters();
+    }
+}

@@ -1,0 +1,304 @@
+//! One client connection, from its first byte to its goodbye.
+//!
+//! [`serve`] reads one request after the other and hands each to [`super::forward`]. Between requests the connection
+//! holds no buffer; what it does then is a function of the phase, the time and its seed.
+
+use std::{
+    future::poll_fn,
+    net::IpAddr,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use super::{
+    alarm::Alarm,
+    error::{Fault, status_class},
+    forward, headers,
+    io::{Peeked, Socket},
+    linger, pace,
+    request::{self, Parsed},
+    task::Task,
+    worker::Worker,
+};
+use crate::{lifecycle::IdleRule, tracker::Count, units::Uptime};
+
+/// Bytes of pipelined requests that are read while a response is awaited. Reading on is how a client's leaving is
+/// noticed; past this the kernel's buffer has to do.
+pub(super) const INBOX_LIMIT: usize = 64 * 1024;
+
+/// One client connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) worker: Rc<Worker>,
+    /// Which of the configured routes it came in on.
+    pub(super) route: usize,
+    pub(super) socket: Socket,
+    pub(super) peer: IpAddr,
+    pub(super) alarm: Alarm,
+    pub(super) accepted_at: Uptime,
+    /// Its place in every spread.
+    pub(super) seed: f32,
+    /// Requests read so far.
+    pub(super) requests: u64,
+    /// Bytes read and not used yet.
+    pub(super) inbox: Vec<u8>,
+}
+
+/// What becomes of the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// Close it so that a body cut short can't be taken for a whole one.
+    Abort,
+    /// The client was told that this was the last response.
+    Close,
+    /// The client is gone, or the connection has become a tunnel that has ended.
+    Gone,
+    /// The next request may come.
+    Persist,
+}
+
+/// What came instead of, or as, the next request.
+#[derive(Debug)]
+enum Next {
+    /// The client closed.
+    Closed,
+    /// A request that can't be served.
+    Fault(Fault),
+    /// It is time to close the idle connection.
+    HalfClose,
+    /// A request.
+    Request(Task),
+}
+
+/// Serves the connection until it ends.
+pub(super) async fn serve(mut conn: Conn) {
+    let worker = Rc::clone(&conn.worker);
+    let _open = worker.tracker.guard(Count::Connections);
+    loop {
+        let after = match conn.next_request().await {
+            Next::Request(task) => forward::exchange(&mut conn, task).await,
+            Next::Fault(fault) => conn.refuse(fault, false).await,
+            Next::HalfClose => {
+                worker.tracker.add(Count::ClosedIdle, 1);
+                conn.socket.half_close();
+                return linger::after_idle(&conn).await;
+            }
+            Next::Closed => {
+                worker.tracker.add(Count::ClosedByPeer, 1);
+                return;
+            }
+        };
+        match after {
+            After::Persist => {}
+            After::Close => return linger::after_last_response(&conn).await,
+            After::Gone => {
+                worker.tracker.add(Count::ClosedByPeer, 1);
+                return;
+            }
+            After::Abort => {
+                worker.tracker.add(Count::ClosedFault, 1);
+                conn.socket.abort_on_drop();
+                return;
+            }
+        }
+    }
+}
+
+// === impl Conn ===
+
+impl Conn {
+    /// Waits for the next request head.
+    async fn next_request(&mut self) -> Next {
+        let idle_since = self.worker.clock.now();
+        let mut head_since = None;
+        if !self.inbox.is_empty() {
+            head_since = Some(idle_since);
+            if let Some(next) = self.parse_inbox(idle_since) {
+                return next;
+            }
+        }
+        self.alarm.arm();
+        poll_fn(|cx| self.poll_head(cx, idle_since, &mut head_since)).await
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        idle_since: Uptime,
+        head_since: &mut Option<Uptime>,
+    ) -> Poll<Next> {
+        let worker = Rc::clone(&self.worker);
+        loop {
+            let mut scratch = worker.scratch();
+            match self.socket.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
+                Poll::Ready(Ok(n)) => {
+                    let now = worker.clock.now();
+                    worker.tracker.add(Count::ClientBytesIn, n as u64);
+                    head_since.get_or_insert(now);
+                    if let Some(next) = self.take_head_bytes(&scratch[..n], now) {
+                        return Poll::Ready(next);
+                    }
+                    self.alarm.arm();
+                }
+                Poll::Pending => {
+                    drop(scratch);
+                    if !self.alarm.take_rung() {
+                        return Poll::Pending;
+                    }
+                    return self.weigh_idle(cx, idle_since, *head_since);
+                }
+            }
+        }
+    }
+
+    /// Adds bytes to the head and parses it if it may be whole.
+    fn take_head_bytes(&mut self, bytes: &[u8], now: Uptime) -> Option<Next> {
+        if self.inbox.is_empty() {
+            return self.parse(bytes, now).inspect(|_| ()).or_else(|| {
+                self.inbox.extend_from_slice(bytes);
+                None
+            });
+        }
+        // Parsing from the start for each of many small segments would cost the square of the head: parse only
+        // when a line has ended that may be the last.
+        let seen = self.inbox.len().saturating_sub(3);
+        self.inbox.extend_from_slice(bytes);
+        let may_be_whole = memchr::memmem::find(&self.inbox[seen..], b"\n\r\n").is_some()
+            || memchr::memmem::find(&self.inbox[seen..], b"\n\n").is_some()
+            || self.inbox.len() >= self.worker.config.limits.max_header_size
+            || self.inbox.len() > request::MAX_TARGET
+                && memchr::memchr(b'\n', &self.inbox).is_none();
+        if may_be_whole { self.parse_inbox(now) } else { None }
+    }
+
+    fn parse_inbox(&mut self, now: Uptime) -> Option<Next> {
+        let bytes = std::mem::take(&mut self.inbox);
+        let next = self.parse(&bytes, now);
+        if next.is_none() {
+            self.inbox = bytes;
+        }
+        next
+    }
+
+    /// Parses the front of `bytes`; what follows the head goes to the inbox.
+    fn parse(&mut self, bytes: &[u8], now: Uptime) -> Option<Next> {
+        let limits = self.worker.head_limits();
+        let parsed = request::parse(bytes, limits, |length, request| {
+            Task::new(self, request, &bytes[length..], now)
+        });
+        match parsed {
+            Ok(Parsed::Whole(length, (task, used))) => {
+                self.requests += 1;
+                self.inbox.extend_from_slice(&bytes[length + used..]);
+                Some(Next::Request(task))
+            }
+            Ok(Parsed::Partial) => None,
+            Err(fault) => Some(Next::Fault(fault)),
+        }
+    }
+
+    /// What to do about a connection on which nothing comes.
+    fn weigh_idle(
+        &self,
+        cx: &Context<'_>,
+        idle_since: Uptime,
+        head_since: Option<Uptime>,
+    ) -> Poll<Next> {
+        let config = &self.worker.config;
+        if let Some(since) = head_since {
+            let deadline = since + config.timeouts.header;
+            if self.worker.is_past(deadline) {
+                return Poll::Ready(Next::Fault(Fault::RequestTimeout));
+            }
+            self.alarm.set(cx, deadline);
+            return Poll::Pending;
+        }
+        let deadline = self.idle_deadline(idle_since);
+        if !self.worker.is_past(deadline) {
+            self.alarm.set(cx, deadline);
+            return Poll::Pending;
+        }
+        match self.socket.peek() {
+            Peeked::Nothing => Poll::Ready(Next::HalfClose),
+            // The reactor is about to hear of it.
+            Peeked::Bytes | Peeked::End => {
+                self.alarm.set(cx, Uptime::NEVER);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn idle_deadline(&self, idle_since: Uptime) -> Uptime {
+        let config = &self.worker.config;
+        let timeout = idle_since + config.idle_timeout;
+        let by_phase = match self.worker.phase().idle() {
+            IdleRule::Keep | IdleRule::Timeout => return timeout,
+            IdleRule::HalfClose => Uptime::ZERO,
+            IdleRule::HalfCloseLate(departure) => pace::half_close_at(
+                &departure,
+                config.close_spread,
+                config.linger,
+                config.budget.drain_min(),
+                self.seed,
+            ),
+        };
+        // A connection that was just opened was opened for a request that is on its way.
+        let first_request =
+            if self.requests == 0 { idle_since + config.linger } else { Uptime::ZERO };
+        by_phase.max(first_request).min(timeout)
+    }
+
+    /// Answers in the app's place; the connection ends with it.
+    pub(super) async fn refuse(&mut self, fault: Fault, to_head: bool) -> After {
+        tracing::debug!(peer = %self.peer, %fault, "answered by the proxy");
+        self.worker.tracker.add(fault.count(), 1);
+        self.worker.tracker.add(status_class(fault.status().0), 1);
+        let mut answer = self.worker.take_buffer();
+        headers::fault(fault, to_head, &mut answer);
+        self.answer(answer).await
+    }
+
+    /// Writes a whole answer of our own that says close.
+    pub(super) async fn answer(&mut self, bytes: Vec<u8>) -> After {
+        let give_up = self.worker.clock.now() + self.worker.config.timeouts.body;
+        let mut written = 0;
+        self.alarm.arm();
+        let whole = poll_fn(|cx| {
+            while written < bytes.len() {
+                match self.socket.poll_write(cx, &bytes[written..]) {
+                    Poll::Ready(Ok(n)) if n > 0 => written += n,
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending if self.alarm.take_rung() && self.worker.is_past(give_up) => {
+                        return Poll::Ready(false);
+                    }
+                    Poll::Pending => {
+                        self.alarm.set(cx, give_up);
+                        return Poll::Pending;
+                    }
+                }
+            }
+            Poll::Ready(true)
+        })
+        .await;
+        self.worker.tracker.add(Count::ClientBytesOut, written as u64);
+        self.worker.give_buffer(bytes);
+        if whole { After::Close } else { After::Gone }
+    }
+
+    /// Watches a client that waits: ready when it has gone. Pipelined bytes go to the inbox.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.inbox.len() < INBOX_LIMIT {
+            let mut scratch = self.worker.scratch();
+            match self.socket.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(n)) => {
+                    self.worker.tracker.add(Count::ClientBytesIn, n as u64);
+                    self.inbox.extend_from_slice(&scratch[..n]);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+}

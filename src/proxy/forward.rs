@@ -1,0 +1,352 @@
+//! THE HOT PATH: one request in, one response out.
+//!
+//! [`exchange`] takes a connection to the app, sends the request on it, waits for the response head
+//! ([`super::wait`]), passes the response on, and says what becomes of the client's connection. There is one task per
+//! request in flight, no timer, no allocation beyond the head's own buffer.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use super::{
+    conn::{After, Conn},
+    error::{Fault, status_class},
+    framing::Framing,
+    headers,
+    io::Socket,
+    keep_alive::Verdict,
+    relay::{Broken, End, Output, Relay},
+    task::{Entry, Task},
+    upgrade,
+    upstream::Lease,
+    wait::{Answer, Stop, Wait},
+    worker::Worker,
+};
+use crate::{
+    config::AccessLog,
+    lifecycle::InFlightRule,
+    tracker::{Count, Guard},
+    units::Uptime,
+};
+
+/// Serves one request.
+pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
+    let worker = Rc::clone(&conn.worker);
+    let mut in_flight = InFlight::begin(&worker, &mut task);
+    let to_head = task.to_head;
+    match attempt(conn, &mut task, &mut in_flight).await {
+        Ok(after) => after,
+        Err(Stop::ClientGone) => {
+            worker.tracker.add(Count::ClientGone, 1);
+            in_flight.end(None);
+            After::Gone
+        }
+        Err(Stop::Release(status)) => {
+            worker.tracker.add(Count::ParkedReleased, 1);
+            worker.tracker.add(status_class(status.as_u16()), 1);
+            let mut bytes = worker.take_buffer();
+            headers::release(status, &mut bytes);
+            let after = conn.answer(bytes).await;
+            in_flight.end(Some(status.as_u16()));
+            after
+        }
+        Err(Stop::Fault(fault)) => {
+            let after = conn.refuse(fault, to_head).await;
+            in_flight.end(Some(fault.status().0));
+            after
+        }
+        Err(Stop::Silent) => {
+            let fault = Fault::BadUpstream("it closed without an answer");
+            let after = conn.refuse(fault, to_head).await;
+            in_flight.end(Some(fault.status().0));
+            after
+        }
+    }
+}
+
+/// Sends the request and passes the response on; sends it again if a reused connection turns out to be dead.
+async fn attempt(
+    conn: &mut Conn,
+    task: &mut Task,
+    in_flight: &mut InFlight,
+) -> Result<After, Stop> {
+    let worker = Rc::clone(&conn.worker);
+    let upstream = &worker.upstreams[conn.route];
+    let mut reusable = upstream.reuse(task.started, task.replayable);
+    loop {
+        let lease = match reusable.take() {
+            Some(lease) => lease,
+            None => {
+                // An app that is gone while the pod leaves does not come back.
+                let patient = || !worker.phase().is_leaving();
+                while_client_stays(conn, upstream.connect(patient)).await?.map_err(Stop::Fault)?
+            }
+        };
+        let mut upload = upload(&worker, task, lease.reused);
+        let sent = {
+            let mut wait = Wait::new(conn, task, &lease.socket, &mut upload);
+            poll_fn(|cx| wait.poll(cx)).await
+        };
+        match sent {
+            Ok(answer) => return Ok(deliver(conn, task, lease, upload, answer, in_flight).await),
+            Err(Stop::Silent) if lease.reused && task.replayable => {
+                worker.tracker.add(Count::UpstreamRetries, 1);
+                task.message = upload.rewind();
+                if task.message.is_empty() {
+                    // It was parked: the connection had accepted the request.
+                    return Err(Stop::Silent);
+                }
+            }
+            Err(stop) => return Err(stop),
+        }
+    }
+}
+
+fn upload(worker: &Worker, task: &mut Task, reused: bool) -> Relay {
+    let output = match task.body {
+        Framing::Chunked => Output::Chunked,
+        Framing::Length(_) | Framing::None | Framing::UntilClose => Output::Plain,
+    };
+    let message = std::mem::take(&mut task.message);
+    let mut upload = Relay::new(task.body, output, message, worker, Count::ClientBytesIn);
+    upload.pass_trailers(std::mem::take(&mut task.declared_trailers));
+    if reused && task.replayable {
+        upload.retain();
+    }
+    if task.expects_continue {
+        upload.hold();
+    }
+    upload
+}
+
+/// Passes the response on and puts both connections where they belong.
+async fn deliver(
+    conn: &mut Conn,
+    task: &Task,
+    lease: Lease,
+    mut upload: Relay,
+    mut answer: Answer,
+    in_flight: &mut InFlight,
+) -> After {
+    let worker = Rc::clone(&conn.worker);
+    worker.tracker.add(status_class(answer.status), 1);
+    if answer.was_parked && worker.phase().is_leaving() {
+        worker.tracker.add(Count::ParkedAnswered, 1);
+    }
+    if answer.status == 101 {
+        in_flight.become_tunnel();
+        upgrade::run(conn, &lease, &mut answer, in_flight).await;
+        return After::Gone;
+    }
+    in_flight.stage = Stage::Response;
+    conn.alarm.arm();
+    let mut passing = Passing {
+        conn,
+        app: &lease.socket,
+        upload: &mut upload,
+        answer: &mut answer,
+        started: task.started,
+    };
+    let passed = poll_fn(|cx| passing.poll(cx)).await;
+    let after = match passed {
+        Ok(()) if answer.verdict == Verdict::Persist => After::Persist,
+        Ok(()) => After::Close,
+        Err(cut) => return in_flight.cut(cut, &answer),
+    };
+    if answer.app_persists && answer.excess.is_empty() && upload.has_read_all() {
+        upload.forget(&worker);
+        worker.upstreams[conn.route].keep(lease, answer.hint);
+    }
+    answer.download.forget(&worker);
+    in_flight.end(Some(answer.status));
+    after
+}
+
+/// A response on its way, while the rest of the request may still be on its own.
+struct Passing<'a> {
+    conn: &'a mut Conn,
+    app: &'a Socket,
+    upload: &'a mut Relay,
+    answer: &'a mut Answer,
+    started: Uptime,
+}
+
+/// Why a response did not reach its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// The app broke off.
+    App,
+    /// The client left.
+    Client,
+    /// The drain's budget is over.
+    Deadline,
+    /// The client did not read for `LAMEDUCK_BODY_TIMEOUT`.
+    Stalled,
+}
+
+// === impl Passing ===
+
+impl Passing<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        let worker = Rc::clone(&self.conn.worker);
+        let source = (self.app, &mut self.answer.excess);
+        match self.answer.download.poll(cx, &worker, source, &self.conn.socket) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(Broken::Sink)) => return Poll::Ready(Err(Cut::Client)),
+            Poll::Ready(Err(Broken::Framing(_) | Broken::Source | Broken::Trailers)) => {
+                return Poll::Ready(Err(Cut::App));
+            }
+            Poll::Pending => {}
+        }
+        let source = (&self.conn.socket, &mut self.conn.inbox);
+        if !self.upload.has_read_all() && !self.upload.is_held() {
+            match self.upload.poll(cx, &worker, source, self.app) {
+                Poll::Ready(Err(Broken::Source)) => return Poll::Ready(Err(Cut::Client)),
+                // The response goes on without the rest of the request.
+                Poll::Pending | Poll::Ready(Ok(()) | Err(_)) => {}
+            }
+        } else if self.conn.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Cut::Client));
+        }
+        self.weigh(cx)
+    }
+
+    /// Sets the alarm for the client's next read; once it rings, looks whether the response must be cut.
+    fn weigh(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        let worker = &self.conn.worker;
+        let deadline = match self.answer.download.waits_for() {
+            End::Sink => self.answer.download.moved_at() + worker.config.timeouts.body,
+            End::Source => Uptime::NEVER,
+        };
+        if self.conn.alarm.take_rung() {
+            if worker.is_past(deadline) {
+                return Poll::Ready(Err(Cut::Stalled));
+            }
+            match worker.phase().in_flight() {
+                InFlightRule::Cut { since } if self.started < since => {
+                    return Poll::Ready(Err(Cut::Deadline));
+                }
+                InFlightRule::Cut { .. } | InFlightRule::Release(_) | InFlightRule::Serve => {}
+            }
+        }
+        self.conn.alarm.set(cx, deadline);
+        Poll::Pending
+    }
+}
+
+/// Runs `future`, but not longer than the client stays.
+async fn while_client_stays<F: Future>(conn: &mut Conn, future: F) -> Result<F::Output, Stop> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        conn.poll_gone(cx).map(|()| Err(Stop::ClientGone))
+    })
+    .await
+}
+
+/// Counts a request as in flight, until its last byte is with the kernel.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    worker: Rc<Worker>,
+    guard: Option<Guard>,
+    stage: Stage,
+    started: Uptime,
+    log: Option<Box<Entry>>,
+}
+
+/// How far a request has come; what it is called if it is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Ended,
+    Request,
+    Response,
+    Tunnel,
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    fn begin(worker: &Rc<Worker>, task: &mut Task) -> Self {
+        let guard = (!task.is_probe).then(|| worker.tracker.guard(Count::InFlight));
+        let log = task.log.take();
+        Self { worker: Rc::clone(worker), guard, stage: Stage::Request, started: task.started, log }
+    }
+
+    fn become_tunnel(&mut self) {
+        self.guard = Some(self.worker.tracker.guard(Count::Tunnels));
+        self.stage = Stage::Tunnel;
+    }
+
+    /// The request has come to a proper end with `status`, or without one because the client left.
+    pub(super) fn end(&mut self, status: Option<u16>) {
+        let now = self.worker.clock.now();
+        let tracker = &self.worker.tracker;
+        if self.stage != Stage::Tunnel && status.is_some() {
+            tracker.add(Count::RequestsServed, 1);
+            tracker.took(now.saturating_since(self.started));
+        }
+        tracker.proxied(now);
+        self.stage = Stage::Ended;
+        self.log_access(status, now);
+    }
+
+    fn cut(&mut self, cut: Cut, answer: &Answer) -> After {
+        let tracker = &self.worker.tracker;
+        match cut {
+            Cut::App => tracker.add(Count::UpstreamBrokeOff, 1),
+            Cut::Client => tracker.add(Count::ClientGone, 1),
+            Cut::Stalled => tracker.add(Count::ClientStalled, 1),
+            Cut::Deadline => tracker.add(Count::AbandonedResponses, 1),
+        }
+        tracing::debug!(?cut, status = answer.status, "response cut");
+        self.stage = Stage::Ended;
+        self.log_access(None, self.worker.clock.now());
+        match cut {
+            Cut::Client => After::Gone,
+            // A chunked or counted body shows that it was cut; one that ends with the connection would look whole.
+            Cut::App | Cut::Deadline | Cut::Stalled => After::Abort,
+        }
+    }
+
+    fn log_access(&mut self, status: Option<u16>, now: Uptime) {
+        let Some(entry) = self.log.take() else { return };
+        let failed = status.is_none_or(|status| status >= 500);
+        if self.worker.config.log.access == AccessLog::Errors && !failed {
+            return;
+        }
+        let duration_ms =
+            u64::try_from(now.saturating_since(self.started).as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: "lameduck::access",
+            event = "access",
+            method = entry.method,
+            target = entry.target,
+            status = status.unwrap_or(0),
+            duration_ms,
+            "request"
+        );
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let abandoned = match self.stage {
+            Stage::Ended => None,
+            Stage::Request => Some(Count::AbandonedRequests),
+            Stage::Response => Some(Count::AbandonedResponses),
+            Stage::Tunnel => Some(Count::AbandonedTunnels),
+        };
+        if let Some(count) = abandoned {
+            self.worker.tracker.add(count, 1);
+        }
+        drop(self.guard.take());
+        if self.worker.phase().is_leaving() {
+            self.worker.tracker.announce_idle();
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The socket wrapper: non-blocking reads and writes without buffers of their own, peek, half-close, abort.
+//!
+//! A connection has one task, but two directions; both share the socket by reference and borrow it for the moment
+//! of a call. Whoever waits holds no buffer: bytes are read into the worker's scratch space when they are there.
+//!
+//! Not here: deadlines ([`super::alarm`]) and what the bytes mean.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use rustix::net::RecvFlags;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: RefCell<Stream>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What a look at the receive queue found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peeked {
+    /// Bytes wait to be read.
+    Bytes,
+    /// The peer has closed its side, or the connection is broken.
+    End,
+    /// Nothing yet.
+    Nothing,
+}
+
+// === impl Socket ===
+
+impl Socket {
+    pub(super) fn tcp(stream: TcpStream) -> Self {
+        Self { stream: RefCell::new(Stream::Tcp(stream)) }
+    }
+
+    pub(super) fn unix(stream: UnixStream) -> Self {
+        Self { stream: RefCell::new(Stream::Unix(stream)) }
+    }
+
+    /// Reads what is there; `Ok(0)` is the end.
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(into);
+        let result = match &mut *self.stream.borrow_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+        };
+        ready!(result)?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Writes what the kernel takes.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self.stream.borrow_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// Looks into the receive queue itself: the reactor may not have heard of the newest bytes yet.
+    pub(super) fn peek(&self) -> Peeked {
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let received = match &*self.stream.borrow() {
+            Stream::Tcp(stream) => rustix::net::recv(stream, &mut byte, flags),
+            Stream::Unix(stream) => rustix::net::recv(stream, &mut byte, flags),
+        };
+        match received {
+            Ok((_, 0)) => Peeked::End,
+            Ok(_) => Peeked::Bytes,
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Peeked::Nothing,
+            Err(_) => Peeked::End,
+        }
+    }
+
+    /// What the reactor already knows of the receive queue: no system call unless it has seen an event.
+    pub(super) fn has_event(&self) -> Peeked {
+        let mut byte = [0u8; 1];
+        let read = match &*self.stream.borrow() {
+            Stream::Tcp(stream) => stream.try_read(&mut byte),
+            Stream::Unix(stream) => stream.try_read(&mut byte),
+        };
+        match read {
+            Ok(0) => Peeked::End,
+            Ok(_) => Peeked::Bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peeked::Nothing,
+            Err(_) => Peeked::End,
+        }
+    }
+
+    /// Sends FIN: nothing more comes from us; what the peer sends can still be read.
+    ///
+    /// A failure means that the peer has reset the connection: there is nobody left to tell.
+    pub(super) fn half_close(&self) {
+        let shutdown = rustix::net::Shutdown::Write;
+        let _gone = match &*self.stream.borrow() {
+            Stream::Tcp(stream) => rustix::net::shutdown(stream, shutdown),
+            Stream::Unix(stream) => rustix::net::shutdown(stream, shutdown),
+        };
+    }
+
+    /// Makes the coming drop send RST instead of FIN, so that a body cut short can't be taken for a whole one.
+    pub(super) fn abort_on_drop(&self) {
+        if let Stream::Tcp(stream) = &*self.stream.borrow() {
+            // Fails only if the connection is gone already.
+            let _gone = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The end of a connection that we close: FIN, then a bounded time of reading, then the close.
+//!
+//! Closing a socket with unread bytes in it makes the kernel send RST, which can destroy the response in the
+//! client's buffer (RFC 9112 §9.6). So what still comes is read and dropped until the client closes too.
+
+use std::{future::poll_fn, task::Poll};
+
+use super::conn::Conn;
+use crate::tracker::Count;
+
+/// How the wait for the client's own close ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// The client closed.
+    Closed,
+    /// The client kept the connection open for `LAMEDUCK_LINGER`.
+    Ignored,
+}
+
+/// Ends a connection whose last response said close.
+pub(super) async fn after_last_response(conn: &Conn) {
+    conn.socket.half_close();
+    conn.worker.tracker.add(Count::ClosedAnnounced, 1);
+    if wait(conn).await == Ending::Ignored {
+        conn.worker.tracker.add(Count::PeersIgnoringClose, 1);
+    }
+}
+
+/// Ends an idle connection that was half-closed; a peer that had nothing to say owes us no haste.
+pub(super) async fn after_idle(conn: &Conn) {
+    let _either_way = wait(conn).await;
+}
+
+async fn wait(conn: &Conn) -> Ending {
+    let worker = &conn.worker;
+    let give_up = worker.clock.now() + worker.config.linger;
+    conn.alarm.arm();
+    poll_fn(|cx| {
+        loop {
+            let mut scratch = worker.scratch();
+            match conn.socket.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ending::Closed),
+                Poll::Ready(Ok(n)) => worker.tracker.add(Count::ClientBytesIn, n as u64),
+                Poll::Pending => break,
+            }
+        }
+        if conn.alarm.take_rung() && worker.is_past(give_up) {
+            return Poll::Ready(Ending::Ignored);
+        }
+        conn.alarm.set(cx, give_up);
+        Poll::Pending
+    })
+    .await
+}

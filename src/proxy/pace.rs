@@ -1,0 +1,77 @@
+//! Pure. When, within a drain, each connection's turn comes: idle closes and goodbyes, spread and surely in time.
+//!
+//! Every connection has a seed in `0.0..1.0`; the same seed always gets the same turn, so nothing has to be planned,
+//! stored or cancelled.
+
+use std::time::Duration;
+
+use crate::{lifecycle::Departure, units::Uptime};
+
+/// The longest time over which goodbyes are spread: long enough that clients do not come back in one herd, short
+/// enough that few answers are lost that would have come at the very end.
+const GOODBYE_SPREAD: Duration = Duration::from_secs(3);
+
+/// When an idle connection is half-closed if no request has come on it: late, spread over `spread`, the last one
+/// `linger` before the deadline so that its peer can still be listened to. Never before `earliest` after the start.
+#[must_use]
+pub fn half_close_at(
+    departure: &Departure,
+    spread: Duration,
+    linger: Duration,
+    earliest: Duration,
+    seed: f32,
+) -> Uptime {
+    let last = departure.deadline - linger - margin(departure);
+    let first = (last - spread).max(departure.since + earliest).min(last);
+    first + last.saturating_since(first).mul_f64(seed.clamp(0.0, 1.0).into())
+}
+
+/// When a request that still waits for its response head is told 503: in the last seconds, before the deadline.
+#[must_use]
+pub fn goodbye_at(departure: &Departure, seed: f32) -> Uptime {
+    let last = departure.deadline - margin(departure);
+    let spread = GOODBYE_SPREAD.min(departure.budget() / 4);
+    last - spread.mul_f64(1.0 - f64::from(seed.clamp(0.0, 1.0)))
+}
+
+/// What is kept free before the deadline, so that the last goodbye is on the wire when it comes: two of the longest
+/// pulses of [`super::alarm`], or a twentieth of a short budget.
+fn margin(departure: &Departure) -> Duration {
+    Duration::from_millis(200).min(departure.budget() / 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::Cause;
+
+    const DRAIN: Departure = Departure {
+        cause: Cause::PreStop,
+        since: Uptime::from_millis(10_000),
+        deadline: Uptime::from_millis(70_000),
+    };
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn idle_connections_are_half_closed_late_and_over_the_spread() {
+        let at =
+            |seed| half_close_at(&DRAIN, SECOND * 10, SECOND * 2, SECOND * 5, seed).as_millis();
+        assert_eq!([at(0.0), at(0.5), at(1.0)], [57_800, 62_800, 67_800]);
+    }
+
+    #[test]
+    fn a_spread_longer_than_the_drain_begins_when_the_drain_may_end() {
+        let at =
+            |seed| half_close_at(&DRAIN, SECOND * 600, SECOND * 2, SECOND * 5, seed).as_millis();
+        assert_eq!([at(0.0), at(1.0)], [15_000, 67_800]);
+    }
+
+    #[test]
+    fn goodbyes_come_in_the_last_seconds_and_before_the_deadline() {
+        let at = |seed| goodbye_at(&DRAIN, seed).as_millis();
+        assert_eq!([at(0.0), at(1.0)], [66_800, 69_800]);
+        let short = Departure { deadline: Uptime::from_millis(11_000), ..DRAIN };
+        assert_eq!(goodbye_at(&short, 0.0).as_millis(), 10_700);
+        assert_eq!(goodbye_at(&short, 1.0).as_millis(), 10_950);
+    }
+}

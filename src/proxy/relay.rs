@@ -1,0 +1,303 @@
+//! One direction of a message body: bytes from one socket to the other, re-framed, with backpressure.
+//!
+//! A relay reads only when everything it has read before is written, so it never holds more than one read. While it
+//! waits for its source it holds nothing. It is polled, not awaited, because two relays and the wait for a response
+//! share one task.
+
+use std::task::{Context, Poll, ready};
+
+use super::{
+    framing::{Decoder, Framing, FramingError, Step, write_chunk, write_last_chunk},
+    headers,
+    io::Socket,
+    worker::Worker,
+};
+use crate::{tracker::Count, units::Uptime};
+
+/// One direction of a message, head included.
+#[derive(Debug)]
+pub(super) struct Relay {
+    decoder: Decoder,
+    output: Output,
+    declared_trailers: Vec<u8>,
+    /// What has to be written, from `written` on.
+    pending: Vec<u8>,
+    written: usize,
+    finished: bool,
+    held: bool,
+    retains: bool,
+    moved_at: Uptime,
+    waits_for: End,
+    count: Count,
+}
+
+/// How the body leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// In chunks, with the trailers that pass.
+    Chunked,
+    /// Byte by byte as it came in.
+    Plain,
+}
+
+/// One end of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Where the bytes go.
+    Sink,
+    /// Where the bytes come from.
+    Source,
+}
+
+/// Why a relay can't go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The body can't be read any further.
+    Framing(FramingError),
+    /// Whoever the bytes go to takes no more.
+    Sink,
+    /// Whoever sends the body stopped before its end.
+    Source,
+    /// The trailer section can't be read.
+    Trailers,
+}
+
+// === impl Relay ===
+
+impl Relay {
+    /// A relay that writes `head` first. `count` is what its written or read bytes are counted as.
+    pub(super) fn new(
+        framing: Framing,
+        output: Output,
+        head: Vec<u8>,
+        worker: &Worker,
+        count: Count,
+    ) -> Self {
+        Self {
+            decoder: Decoder::new(framing, worker.config.limits.max_header_size),
+            output,
+            declared_trailers: Vec::new(),
+            pending: head,
+            written: 0,
+            finished: false,
+            held: false,
+            retains: false,
+            moved_at: worker.clock.now(),
+            waits_for: End::Sink,
+            count,
+        }
+    }
+
+    /// Lets the trailers of these names pass.
+    pub(super) fn pass_trailers(&mut self, declared: Vec<u8>) {
+        self.declared_trailers = declared;
+    }
+
+    /// Keeps the head after it was written, for [`Relay::rewind`].
+    pub(super) const fn retain(&mut self) {
+        self.retains = true;
+    }
+
+    /// Writes the head, but waits with the body until [`Relay::release`].
+    pub(super) const fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// The body may go.
+    pub(super) const fn release(&mut self) {
+        self.held = false;
+    }
+
+    pub(super) const fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Whether the body has been read to its end; its last bytes may still have to be written.
+    pub(super) const fn has_read_all(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// Which end it waited for when last polled.
+    pub(super) const fn waits_for(&self) -> End {
+        self.waits_for
+    }
+
+    /// When bytes last moved.
+    pub(super) const fn moved_at(&self) -> Uptime {
+        self.moved_at
+    }
+
+    /// The head again, to be sent on another connection.
+    pub(super) fn rewind(self) -> Vec<u8> {
+        self.pending
+    }
+
+    /// Gives the retained head up: nothing is held while a request is parked.
+    pub(super) fn forget(&mut self, worker: &Worker) {
+        self.retains = false;
+        if self.written == self.pending.len() {
+            self.recycle(worker);
+        }
+    }
+
+    /// Moves what can be moved. `early` holds bytes of the source that were read before; what was read past the
+    /// body's end is put there.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        (source, early): (&Socket, &mut Vec<u8>),
+        sink: &Socket,
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            self.waits_for = End::Sink;
+            ready!(self.flush(cx, worker, sink))?;
+            if self.finished {
+                return Poll::Ready(Ok(()));
+            }
+            if self.decoder.is_done() {
+                self.finish()?;
+                continue;
+            }
+            self.waits_for = End::Source;
+            if self.held {
+                return Poll::Pending;
+            }
+            if !self.retains {
+                self.recycle(worker);
+            }
+            if !early.is_empty() {
+                let bytes = std::mem::take(early);
+                let used = self.feed_through(cx, worker, &bytes, sink)?;
+                early.extend_from_slice(&bytes[used..]);
+                continue;
+            }
+            let mut scratch = worker.scratch();
+            match ready!(source.poll_read(cx, &mut scratch)) {
+                Ok(0) => self.end_of_source()?,
+                Ok(n) => {
+                    self.moved_at = worker.clock.now();
+                    self.count_if(worker, Count::ClientBytesIn, n);
+                    let used = self.feed_through(cx, worker, &scratch[..n], sink)?;
+                    early.extend_from_slice(&scratch[used..n]);
+                }
+                Err(_) => return Poll::Ready(Err(Broken::Source)),
+            }
+        }
+    }
+
+    /// Takes body bytes into what has to be written; returns how many belong to the body.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        let mut rest = bytes;
+        loop {
+            match self.decoder.step(&mut rest).map_err(Broken::Framing)? {
+                Step::Data(data) => match self.output {
+                    Output::Chunked => write_chunk(data, &mut self.pending),
+                    Output::Plain => self.pending.extend_from_slice(data),
+                },
+                Step::End => {
+                    self.finish()?;
+                    return Ok(bytes.len() - rest.len());
+                }
+                Step::More => return Ok(bytes.len()),
+            }
+        }
+    }
+
+    /// As [`Relay::feed`], but plain bytes go to the sink without a copy as far as it takes them.
+    fn feed_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        bytes: &[u8],
+        sink: &Socket,
+    ) -> Result<usize, Broken> {
+        if self.output == Output::Chunked {
+            return self.feed(bytes);
+        }
+        let mut rest = bytes;
+        loop {
+            match self.decoder.step(&mut rest).map_err(Broken::Framing)? {
+                Step::Data(data) => {
+                    let taken = self.write_through(cx, data, sink)?;
+                    self.count_if(worker, Count::ClientBytesOut, taken);
+                }
+                Step::End => {
+                    self.finish()?;
+                    return Ok(bytes.len() - rest.len());
+                }
+                Step::More => return Ok(bytes.len()),
+            }
+        }
+    }
+
+    fn write_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        sink: &Socket,
+    ) -> Result<usize, Broken> {
+        let taken = if self.written < self.pending.len() {
+            0
+        } else {
+            match sink.poll_write(cx, data) {
+                Poll::Ready(Ok(n)) => n,
+                Poll::Ready(Err(_)) => return Err(Broken::Sink),
+                Poll::Pending => 0,
+            }
+        };
+        self.pending.extend_from_slice(&data[taken..]);
+        Ok(taken)
+    }
+
+    fn flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        sink: &Socket,
+    ) -> Poll<Result<(), Broken>> {
+        while self.written < self.pending.len() {
+            match ready!(sink.poll_write(cx, &self.pending[self.written..])) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Sink)),
+                Ok(n) => {
+                    self.written += n;
+                    self.moved_at = worker.clock.now();
+                    self.count_if(worker, Count::ClientBytesOut, n);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Appends the end of the body, once.
+    fn finish(&mut self) -> Result<(), Broken> {
+        if !self.finished && self.output == Output::Chunked {
+            let mut trailers = Vec::new();
+            headers::trailers(self.decoder.trailers(), &self.declared_trailers, &mut trailers)
+                .map_err(|_| Broken::Trailers)?;
+            write_last_chunk(&trailers, &mut self.pending);
+        }
+        self.finished = true;
+        Ok(())
+    }
+
+    fn end_of_source(&mut self) -> Result<(), Broken> {
+        if !self.decoder.may_end_with_connection() {
+            return Err(Broken::Source);
+        }
+        self.finish()
+    }
+
+    fn recycle(&mut self, worker: &Worker) {
+        if self.pending.capacity() > 0 {
+            worker.give_buffer(std::mem::take(&mut self.pending));
+            self.written = 0;
+        }
+    }
+
+    fn count_if(&self, worker: &Worker, side: Count, n: usize) {
+        if self.count == side {
+            worker.tracker.add(side, n as u64);
+        }
+    }
+}

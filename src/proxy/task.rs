@@ -1,0 +1,159 @@
+//! One request as it waits to be sent: everything that is needed once the bytes it was read from are gone.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{
+    conn::Conn,
+    error::Fault,
+    framing::Framing,
+    headers::{self, Forwarding},
+    request::Request,
+};
+use crate::{
+    config::{AccessLog, PathPattern, ReleaseRule},
+    tracker::Count,
+    units::Uptime,
+};
+
+/// Health checkers of load balancers that come in through the proxy port. They go on for as long as the pod has an
+/// address, so a drain must not wait for them to fall silent.
+const CHECKERS: [&[u8]; 3] = [b"kube-probe/", b"GoogleHC/", b"ELB-HealthChecker/"];
+
+/// One request as it waits to be sent.
+#[derive(Debug)]
+pub(super) struct Task {
+    /// The head for the app, and the body if it was read together with the head.
+    pub(super) message: Vec<u8>,
+    /// How the rest of the body is delimited.
+    pub(super) body: Framing,
+    /// Whether it is HEAD: its response has no body.
+    pub(super) to_head: bool,
+    /// Whether `message` may be sent again on another connection.
+    pub(super) replayable: bool,
+    /// Whether the client speaks HTTP/1.1.
+    pub(super) http11: bool,
+    /// Whether the client will send another request.
+    pub(super) client_persists: bool,
+    pub(super) expects_continue: bool,
+    /// Whether the client offered to switch protocols.
+    pub(super) upgrade: bool,
+    pub(super) takes_trailers: bool,
+    /// Trailer names the client declared.
+    pub(super) declared_trailers: Vec<u8>,
+    /// The early answer it may get in a drain, and how long after the drain's start.
+    pub(super) release: Option<(StatusCode, Duration)>,
+    /// Whether it is a health check that never holds a drain.
+    pub(super) is_probe: bool,
+    /// What the access log needs.
+    pub(super) log: Option<Box<Entry>>,
+    /// When its head had been read.
+    pub(super) started: Uptime,
+}
+
+/// What the access log says about a request, besides the outcome.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) method: String,
+    pub(super) target: String,
+}
+
+// === impl Task ===
+
+impl Task {
+    /// Settles what to send for `request`. `rest` is what was read after its head; returns how much of that went in.
+    pub(super) fn new(
+        conn: &Conn,
+        request: &Request<'_, '_>,
+        rest: &[u8],
+        now: Uptime,
+    ) -> Result<(Self, usize), Fault> {
+        let worker = &conn.worker;
+        let config = &worker.config;
+        if request.upgrade.is_some() && request.has_body() {
+            // The body would stand where the new protocol's first bytes are expected (CVE-2026-58055).
+            return Err(Fault::BadRequest("Upgrade with a body"));
+        }
+        let mut message = worker.take_buffer();
+        let forwarding = Forwarding {
+            peer: conn.peer,
+            trusted: config.trusted_hops > 0,
+            default_host: &worker.upstreams[conn.route].default_host,
+        };
+        headers::to_upstream(request, &forwarding, &mut message);
+        let inline = inline_body(request, rest);
+        message.extend_from_slice(&rest[..inline.unwrap_or(0)]);
+        let body = if inline.is_some() { Framing::None } else { request.framing };
+        let is_leaving = worker.phase().is_leaving();
+        let is_probe = is_leaving && CHECKERS.iter().any(|c| request.user_agent.starts_with(c));
+        let task = Self {
+            message,
+            body,
+            to_head: request.method == "HEAD",
+            replayable: request.is_idempotent()
+                && body == Framing::None
+                && request.upgrade.is_none(),
+            http11: request.http11,
+            client_persists: request.persistent,
+            expects_continue: request.expects_continue,
+            upgrade: request.upgrade.is_some(),
+            takes_trailers: request.takes_trailers,
+            declared_trailers: match request.framing {
+                Framing::Chunked => headers::declared_trailers(request.fields),
+                Framing::Length(_) | Framing::None | Framing::UntilClose => Vec::new(),
+            },
+            release: release_for(&config.release, request),
+            is_probe,
+            log: (config.log.access != AccessLog::Off).then(|| Entry::new(request)),
+            started: now,
+        };
+        count_arrival(conn, &task, is_leaving);
+        Ok((task, inline.unwrap_or(0)))
+    }
+}
+
+/// How many bytes of `rest` are the whole body, if it has a length, is all there and is wanted at once.
+fn inline_body(request: &Request<'_, '_>, rest: &[u8]) -> Option<usize> {
+    match request.framing {
+        Framing::Length(length) if !request.expects_continue => {
+            usize::try_from(length).ok().filter(|length| *length <= rest.len())
+        }
+        Framing::Chunked | Framing::Length(_) | Framing::None | Framing::UntilClose => None,
+    }
+}
+
+fn count_arrival(conn: &Conn, task: &Task, is_leaving: bool) {
+    let tracker = &conn.worker.tracker;
+    tracker.add(Count::Requests, 1);
+    if task.is_probe {
+        tracker.add(Count::ProbeRequests, 1);
+        return;
+    }
+    tracker.arrived(task.started);
+    if is_leaving {
+        tracker.add(Count::LateRequests, 1);
+    }
+}
+
+fn release_for(rules: &[ReleaseRule], request: &Request<'_, '_>) -> Option<(StatusCode, Duration)> {
+    let path = request.target.split('?').next().unwrap_or_default();
+    rules
+        .iter()
+        .find(|rule| {
+            rule.method.as_str() == request.method
+                && match &rule.path {
+                    PathPattern::Exact(exact) => exact == path,
+                    PathPattern::Prefix(prefix) => path.starts_with(prefix.as_str()),
+                }
+        })
+        .map(|rule| (rule.status, rule.delay))
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn new(request: &Request<'_, '_>) -> Box<Self> {
+        Box::new(Self { method: request.method.to_owned(), target: request.target.to_owned() })
+    }
+}

@@ -1,0 +1,183 @@
+//! Connections to the app: made within a budget, kept for reuse, checked before use.
+//!
+//! Kept connections belong to one worker, newest first: what was used last is least likely to be closed by the app.
+//! One is used again only if nothing has happened on it: a FIN means the app has closed it, and bytes nobody asked
+//! for would be taken for the next request's response.
+//!
+//! Not here: sending and receiving on them ([`super::forward`]).
+
+use std::{
+    cell::RefCell,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{
+    error::Fault,
+    io::{Peeked, Socket},
+};
+use crate::{
+    clock::Clock,
+    config::{Config, Route, UpstreamAddr},
+    tracker::{Count, Guard, WorkerTracker},
+    units::Uptime,
+};
+
+/// First pause between two tries to connect; it doubles up to [`BACKOFF_MAX`]. An app that restarts takes from
+/// tens of milliseconds to seconds until it listens.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// Longest pause between two tries: the most a request waits longer than it must.
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
+/// A kept connection that has been idle longer is looked at with a system call before it is used again; within a
+/// millisecond the reactor's own knowledge is as good, and a replayable request is sent again anyway.
+const TRUSTED_IDLE: Duration = Duration::from_millis(1);
+
+/// One route's app.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    address: Address,
+    /// `Host` for requests that came without.
+    pub(super) default_host: String,
+    limits: crate::config::Upstream,
+    clock: Clock,
+    tracker: WorkerTracker,
+    idle: RefCell<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+enum Address {
+    Ip(SocketAddr),
+    Name(String, u16),
+    Unix(std::path::PathBuf),
+}
+
+#[derive(Debug)]
+struct Idle {
+    socket: Socket,
+    since: Uptime,
+    until: Uptime,
+    _counted: Guard,
+}
+
+/// A connection to the app that carries one request at a time.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) socket: Socket,
+    /// Whether it carried a request before.
+    pub(super) reused: bool,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    pub(super) fn new(
+        route: &Route,
+        config: &Config,
+        clock: Clock,
+        tracker: WorkerTracker,
+    ) -> Self {
+        let (address, default_host) = match &route.upstream {
+            UpstreamAddr::Tcp { host, port } => match host.parse::<IpAddr>() {
+                Ok(ip) => {
+                    let address = SocketAddr::new(ip, *port);
+                    (Address::Ip(address), address.to_string())
+                }
+                Err(_) => (Address::Name(host.clone(), *port), format!("{host}:{port}")),
+            },
+            UpstreamAddr::Unix(path) => (Address::Unix(path.clone()), "localhost".to_owned()),
+        };
+        let idle = RefCell::new(Vec::new());
+        Self { address, default_host, limits: config.upstream.clone(), clock, tracker, idle }
+    }
+
+    /// A kept connection that is still good, if there is one.
+    pub(super) fn reuse(&self, now: Uptime, replayable: bool) -> Option<Lease> {
+        loop {
+            let idle = self.idle.borrow_mut().pop();
+            let Idle { socket, since, until, _counted } = idle?;
+            let fresh = replayable && now.saturating_since(since) <= TRUSTED_IDLE;
+            let quiet = socket.has_event() == Peeked::Nothing
+                && (fresh || socket.peek() == Peeked::Nothing);
+            if quiet && now < until {
+                self.tracker.add(Count::UpstreamReused, 1);
+                return Some(Lease { socket, reused: true });
+            }
+            self.tracker.add(Count::UpstreamStale, 1);
+        }
+    }
+
+    /// Opens a connection, trying again while the app restarts. `patient` says whether that is worth waiting for.
+    pub(super) async fn connect(&self, patient: impl Fn() -> bool) -> Result<Lease, Fault> {
+        let give_up = self.clock.now() + self.limits.connect_budget;
+        let mut pause = BACKOFF_MIN;
+        loop {
+            let fault = match tokio::time::timeout(self.limits.connect_timeout, self.open()).await {
+                Ok(Ok(socket)) => {
+                    self.tracker.add(Count::UpstreamConnects, 1);
+                    return Ok(Lease { socket, reused: false });
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "can't connect to the app");
+                    Fault::Unreachable(describe(&error))
+                }
+                Err(_) => Fault::Unreachable("it did not accept in time"),
+            };
+            self.tracker.add(Count::UpstreamConnectFailures, 1);
+            if !patient() || self.clock.now() + pause >= give_up {
+                return Err(fault);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn open(&self) -> io::Result<Socket> {
+        let stream = match &self.address {
+            Address::Ip(address) => TcpStream::connect(address).await?,
+            Address::Name(host, port) => TcpStream::connect((host.as_str(), *port)).await?,
+            Address::Unix(path) => return UnixStream::connect(path).await.map(Socket::unix),
+        };
+        stream.set_nodelay(true)?;
+        Ok(Socket::tcp(stream))
+    }
+
+    /// Keeps a connection for the next request. `hint` is the app's own `Keep-Alive: timeout`.
+    pub(super) fn keep(&self, lease: Lease, hint: Option<Duration>) {
+        let now = self.clock.now();
+        // A second before the app's own limit, so that its FIN and our request do not cross.
+        let hinted = hint.map_or(Duration::MAX, |hint| hint.saturating_sub(Duration::from_secs(1)));
+        let kept_for = self.limits.idle_timeout.min(hinted);
+        if kept_for > Duration::ZERO {
+            let counted = self.tracker.guard(Count::PooledIdle);
+            let idle =
+                Idle { socket: lease.socket, since: now, until: now + kept_for, _counted: counted };
+            self.idle.borrow_mut().push(idle);
+        }
+    }
+
+    /// Closes what has been kept long enough.
+    pub(super) fn expire(&self, now: Uptime) {
+        if !self.is_empty() {
+            self.idle.borrow_mut().retain(|idle| now < idle.until);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty()
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
+fn describe(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "nobody listens",
+        io::ErrorKind::NotFound => "no such socket or host name",
+        io::ErrorKind::AddrNotAvailable => "no local port is free",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no route to it",
+        io::ErrorKind::PermissionDenied => "permission denied",
+        _ => "connecting failed",
+    }
+}

@@ -1,0 +1,444 @@
+//! The wait for a response head: where a long poll spends its life.
+//!
+//! Four things may happen while a request waits, and one task looks at all of them: its body goes on, the app
+//! answers, the client leaves, or the alarm rings and phase and time say that the wait is over. Nothing is held
+//! meanwhile but what a retry needs, and that only until the request counts as parked: a connection that dies later
+//! than that was not found dead, so the request must not be sent again.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    conn::Conn,
+    error::Fault,
+    framing::Framing,
+    headers::{self, Delivery},
+    io::Socket,
+    keep_alive::{self, Facts, Verdict},
+    pace,
+    relay::{Broken, End, Output, Relay},
+    request::Parsed,
+    response::{self, Response},
+    task::Task,
+};
+use crate::{
+    lifecycle::InFlightRule,
+    tracker::{Count, Guard},
+    units::Uptime,
+};
+
+/// How long a client that waits for 100 is kept waiting if the app says nothing: as long as curl waits.
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// A request that was sent, or is being sent, and has no response head yet.
+#[derive(Debug)]
+pub(super) struct Wait<'a> {
+    pub(super) conn: &'a mut Conn,
+    pub(super) task: &'a Task,
+    pub(super) app: &'a Socket,
+    pub(super) upload: &'a mut Relay,
+    /// Of the response: a head that has come in part.
+    partial: Vec<u8>,
+    /// For the client: informational responses, then the final head.
+    reply: Vec<u8>,
+    parked: Option<Guard>,
+    since: Uptime,
+    upload_state: Upload,
+    told_continue: bool,
+    /// Whether the app has sent any byte.
+    heard: bool,
+}
+
+/// How far the request has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upload {
+    /// The app takes no more of it.
+    Broken,
+    /// All of it is sent.
+    Done,
+    /// There is more to send.
+    Going,
+}
+
+/// A response head, on its way to the client.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The head and the body to the client.
+    pub(super) download: Relay,
+    /// Bytes the app sent after the end of its response, or of the head of a 101.
+    pub(super) excess: Vec<u8>,
+    pub(super) verdict: Verdict,
+    /// Whether the connection to the app outlives the response.
+    pub(super) app_persists: bool,
+    /// The app's `Keep-Alive: timeout`.
+    pub(super) hint: Option<Duration>,
+    /// Whether a cut body would look whole: its end is the end of the connection.
+    pub(super) ends_with_connection: bool,
+    pub(super) was_parked: bool,
+}
+
+/// Why no response head came.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The client is gone.
+    ClientGone,
+    /// Answer in the app's place.
+    Fault(Fault),
+    /// A release rule answers.
+    Release(http::StatusCode),
+    /// The app closed without a byte: on a reused connection, it may have done so before the request came.
+    Silent,
+}
+
+// === impl Wait ===
+
+impl<'a> Wait<'a> {
+    pub(super) fn new(
+        conn: &'a mut Conn,
+        task: &'a Task,
+        app: &'a Socket,
+        upload: &'a mut Relay,
+    ) -> Self {
+        let since = conn.worker.clock.now();
+        let reply = Vec::new();
+        conn.alarm.arm();
+        Self {
+            conn,
+            task,
+            app,
+            upload,
+            partial: Vec::new(),
+            reply,
+            parked: None,
+            since,
+            upload_state: Upload::Going,
+            told_continue: false,
+            heard: false,
+        }
+    }
+
+    /// Polls everything that may end the wait.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Stop>> {
+        loop {
+            if let Err(stop) = self.poll_upload(cx) {
+                return Poll::Ready(Err(stop));
+            }
+            if let Poll::Ready(result) = self.poll_response(cx) {
+                return Poll::Ready(result);
+            }
+            if self.upload_state != Upload::Going && self.conn.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Stop::ClientGone));
+            }
+            if !self.conn.alarm.take_rung() {
+                return Poll::Pending;
+            }
+            // What the alarm sets free, such as a held body, is polled in the next turn of the loop.
+            match self.weigh(cx) {
+                Ok(Weighed::Again) => {}
+                Ok(Weighed::Wait) => return Poll::Pending,
+                Err(stop) => return Poll::Ready(Err(stop)),
+            }
+        }
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Stop> {
+        if self.upload_state != Upload::Going {
+            return Ok(());
+        }
+        let source = (&self.conn.socket, &mut self.conn.inbox);
+        match self.upload.poll(cx, &self.conn.worker, source, self.app) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                self.upload_state = Upload::Done;
+                self.since = self.conn.worker.clock.now();
+            }
+            Poll::Ready(Err(Broken::Source)) => return Err(Stop::ClientGone),
+            // The app may have answered before it stopped reading: its response is what counts.
+            Poll::Ready(Err(Broken::Sink)) => self.upload_state = Upload::Broken,
+            Poll::Ready(Err(Broken::Framing(error))) => {
+                tracing::debug!(peer = %self.conn.peer, %error, "request body");
+                return Err(Stop::Fault(Fault::BadRequest("chunked body")));
+            }
+            Poll::Ready(Err(Broken::Trailers)) => {
+                return Err(Stop::Fault(Fault::BadRequest("trailer section")));
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Stop>> {
+        let worker = std::rc::Rc::clone(&self.conn.worker);
+        loop {
+            let mut scratch = worker.scratch();
+            let n = match self.app.poll_read(cx, &mut scratch) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0) | Err(_)) if !self.heard => {
+                    return Poll::Ready(Err(Stop::Silent));
+                }
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    return Poll::Ready(Err(Stop::Fault(Fault::BadUpstream(
+                        "it closed within its response head",
+                    ))));
+                }
+                Poll::Ready(Ok(n)) => n,
+            };
+            self.heard = true;
+            let result = if self.partial.is_empty() {
+                self.take_head(cx, &scratch[..n])
+            } else {
+                self.partial.extend_from_slice(&scratch[..n]);
+                drop(scratch);
+                let bytes = std::mem::take(&mut self.partial);
+                self.take_head(cx, &bytes)
+            };
+            match result {
+                Ok(Some(answer)) => return Poll::Ready(Ok(answer)),
+                Ok(None) => {}
+                Err(fault) => return Poll::Ready(Err(Stop::Fault(fault))),
+            }
+        }
+    }
+
+    /// Reads response heads from `bytes` up to the final one; what is left of an unfinished head is kept.
+    fn take_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut bytes: &[u8],
+    ) -> Result<Option<Answer>, Fault> {
+        let limits = self.conn.worker.head_limits();
+        while !bytes.is_empty() {
+            let parsed =
+                response::parse(
+                    bytes,
+                    limits,
+                    self.task.to_head,
+                    |length, response| match response.status {
+                        101 => self.switch(response, &bytes[length..]).map(Some),
+                        100..=199 => self.inform(cx, response).map(|()| None),
+                        _ => self.answer(response, &bytes[length..]).map(Some),
+                    },
+                )?;
+            match parsed {
+                Parsed::Whole(_, Some(answer)) => return Ok(Some(answer)),
+                Parsed::Whole(length, None) => bytes = &bytes[length..],
+                Parsed::Partial => {
+                    self.partial.extend_from_slice(bytes);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Passes an informational response on; 100 also sets the request's body free.
+    fn inform(&mut self, cx: &mut Context<'_>, response: &Response<'_, '_>) -> Result<(), Fault> {
+        let is_continue = response.status == 100;
+        if is_continue {
+            self.upload.release();
+            self.conn.alarm.arm();
+        }
+        let wanted =
+            self.task.http11 && (!is_continue || self.task.expects_continue && !self.told_continue);
+        if wanted {
+            self.told_continue |= is_continue;
+            headers::to_client_informational(response, &mut self.reply);
+            self.conn.worker.tracker.add(Count::Status1xx, 1);
+            self.push_reply(cx);
+        }
+        if self.reply.len() > self.conn.worker.config.limits.max_header_size {
+            return Err(Fault::BadUpstream("it sends informational responses without end"));
+        }
+        Ok(())
+    }
+
+    /// Writes informational responses as far as the client takes them now; the rest goes before the final head.
+    fn push_reply(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(Ok(n)) = self.conn.socket.poll_write(cx, &self.reply) {
+            self.reply.drain(..n);
+        }
+    }
+
+    fn switch(&mut self, response: &Response<'_, '_>, rest: &[u8]) -> Result<Answer, Fault> {
+        if !self.task.upgrade {
+            return Err(Fault::BadUpstream("it switched protocols unasked"));
+        }
+        let mut head = std::mem::take(&mut self.reply);
+        headers::to_client_switching(response, &mut head);
+        let worker = &self.conn.worker;
+        let download =
+            Relay::new(Framing::UntilClose, Output::Plain, head, worker, Count::ClientBytesOut);
+        let mut answer = self.outcome(response, download, Verdict::Close);
+        answer.excess.extend_from_slice(rest);
+        Ok(answer)
+    }
+
+    /// Settles the final response: this is the moment at which the connection's fate is decided.
+    fn answer(&mut self, response: &Response<'_, '_>, rest: &[u8]) -> Result<Answer, Fault> {
+        let chunked = match response.framing {
+            Framing::Chunked | Framing::UntilClose => self.task.http11,
+            Framing::Length(_) | Framing::None => false,
+        };
+        let verdict = self.verdict();
+        let worker = &self.conn.worker;
+        let (delivery, output) = if chunked {
+            (Delivery::Chunked, Output::Chunked)
+        } else {
+            (Delivery::Plain, Output::Plain)
+        };
+        let mut head = std::mem::take(&mut self.reply);
+        if head.capacity() == 0 {
+            head = worker.take_buffer();
+        }
+        headers::to_client(response, delivery, &worker.closing(verdict), &mut head);
+        let mut download =
+            Relay::new(response.framing, output, head, worker, Count::ClientBytesOut);
+        if chunked && self.task.takes_trailers {
+            download.pass_trailers(headers::declared_trailers(response.fields));
+        }
+        let used =
+            download.feed(rest).map_err(|_| Fault::BadUpstream("its chunked body is broken"))?;
+        let mut answer = self.outcome(response, download, verdict);
+        answer.excess.extend_from_slice(&rest[used..]);
+        answer.ends_with_connection =
+            !chunked && matches!(response.framing, Framing::UntilClose | Framing::Chunked);
+        Ok(answer)
+    }
+
+    fn outcome(
+        &mut self,
+        response: &Response<'_, '_>,
+        download: Relay,
+        verdict: Verdict,
+    ) -> Answer {
+        Answer {
+            status: response.status,
+            download,
+            excess: Vec::new(),
+            verdict,
+            app_persists: response.persistent,
+            hint: response.keep_alive_timeout,
+            ends_with_connection: false,
+            was_parked: self.parked.take().is_some(),
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        let worker = &self.conn.worker;
+        let facts = Facts {
+            accepted_at: self.conn.accepted_at,
+            seed: self.conn.seed,
+            requests: self.conn.requests,
+            client_persists: self.task.client_persists,
+            request_read: self.upload.has_read_all(),
+            next_request_read: !self.conn.inbox.is_empty(),
+        };
+        keep_alive::decide(&worker.phase(), &worker.rules(), &facts, worker.clock.now())
+    }
+
+    /// What phase and time say about the wait, and when to look again.
+    fn weigh(&mut self, cx: &mut Context<'_>) -> Result<Weighed, Stop> {
+        let now = self.conn.worker.clock.now();
+        let mut next = Next { now, at: Uptime::NEVER };
+        if self.parked.is_none() && next.is_due(self.parked_at()) {
+            self.parked = Some(self.conn.worker.tracker.guard(Count::Parked));
+            self.upload.forget(&self.conn.worker);
+        }
+        self.weigh_limits(&mut next)?;
+        if self.upload.is_held() && next.is_due(self.since + CONTINUE_WAIT) {
+            self.let_body_go(cx);
+            return Ok(Weighed::Again);
+        }
+        self.weigh_phase(&mut next)?;
+        self.conn.alarm.set(cx, next.at);
+        Ok(Weighed::Wait)
+    }
+
+    fn weigh_limits(&self, next: &mut Next) -> Result<(), Stop> {
+        let config = &self.conn.worker.config;
+        if self.upload_state == Upload::Going && !self.upload.is_held() {
+            let stalled = next.is_due(self.upload.moved_at() + config.timeouts.body);
+            match self.upload.waits_for() {
+                End::Source if stalled => return Err(Stop::Fault(Fault::RequestTimeout)),
+                // An app that reads slowly is no fault; look again later, for the client may stall then.
+                End::Sink if stalled => next.at = next.at.min(next.now + config.timeouts.body),
+                End::Sink | End::Source => {}
+            }
+        }
+        if let Some(limit) = config.upstream.response_timeout
+            && self.upload_state != Upload::Going
+            && next.is_due(self.since + limit)
+        {
+            return Err(Stop::Fault(Fault::UpstreamTimeout));
+        }
+        Ok(())
+    }
+
+    fn weigh_phase(&self, next: &mut Next) -> Result<(), Stop> {
+        match self.conn.worker.phase().in_flight() {
+            InFlightRule::Serve => Ok(()),
+            InFlightRule::Release(departure) => {
+                if let Some((status, delay)) = self.task.release
+                    && next.is_due((departure.since + delay).max(self.parked_at()))
+                {
+                    return Err(Stop::Release(status));
+                }
+                if next.is_due(pace::goodbye_at(&departure, self.conn.seed)) {
+                    return Err(Stop::Fault(Fault::Departing));
+                }
+                Ok(())
+            }
+            InFlightRule::Cut { since } if self.task.started < since => {
+                Err(Stop::Fault(Fault::Departing))
+            }
+            InFlightRule::Cut { .. } => Ok(()),
+        }
+    }
+
+    fn parked_at(&self) -> Uptime {
+        self.task.started + self.conn.worker.config.parked_after
+    }
+
+    /// The app is silent about the expectation: the client may send its body anyway.
+    fn let_body_go(&mut self, cx: &mut Context<'_>) {
+        self.upload.release();
+        self.conn.alarm.arm();
+        if !self.told_continue {
+            self.told_continue = true;
+            self.reply.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.conn.worker.tracker.add(Count::Status1xx, 1);
+            self.push_reply(cx);
+        }
+    }
+}
+
+/// What weighing came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weighed {
+    /// Something was set free: poll again.
+    Again,
+    /// The alarm is set.
+    Wait,
+}
+
+/// Collects the earliest of the points in time that have not come yet.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    now: Uptime,
+    at: Uptime,
+}
+
+// === impl Next ===
+
+impl Next {
+    /// Whether `at` has come; if not, it is one to wake up for.
+    fn is_due(&mut self, at: Uptime) -> bool {
+        if at <= self.now {
+            return true;
+        }
+        self.at = self.at.min(at);
+        false
+    }
+}
