@@ -1,0 +1,27 @@
+//! Behaviour of the real process, seen from outside: `lameduck proxy` between raw sockets.
+//!
+//! One binary. Each module holds one area; `support` holds what they are made of.
+//! `LAMEDUCK_TEST_SEED` repeats a randomised test, `LAMEDUCK_TEST_REPEAT` lengthens it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test crate: a panic is a verdict, its output is shown on failure, and it exports nothing"
+)]
+
+mod admin;
+mod clients;
+mod drain;
+mod framing;
+mod headers;
+mod hooks;
+mod keep_alive;
+mod process;
+mod readiness;
+mod smuggling;
+mod support;
+mod timers;
+mod upgrade;
+mod upstream;
