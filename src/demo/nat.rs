@@ -15,7 +15,7 @@ pub(super) struct PodId(pub(super) u32);
 #[derive(Debug)]
 pub(super) struct Nat {
     lag: Duration,
-    random: Random,
+    turn: usize,
     endpoints: Vec<Endpoint>,
 }
 
@@ -41,9 +41,9 @@ struct Change {
 // === impl Nat ===
 
 impl Nat {
-    /// Rules that follow the pods by `lag`, and choose by `seed`.
-    pub(super) const fn new(lag: Duration, seed: u64) -> Self {
-        Self { lag, random: Random::new(seed), endpoints: Vec::new() }
+    /// Rules that follow the pods by `lag`.
+    pub(super) const fn new(lag: Duration) -> Self {
+        Self { lag, turn: 0, endpoints: Vec::new() }
     }
 
     /// Notes at `now` that `pod`, reached at `addr`, is ready or not. A deleted pod stays out whatever it says.
@@ -75,12 +75,13 @@ impl Nat {
         }
     }
 
-    /// The pod that a connection opened at `now` gets, for its whole life.
+    /// The pod that a connection opened at `now` gets, for its whole life. They take turns, as kube-proxy's IPVS mode
+    /// has it by default, so that the figures depend little on chance.
     pub(super) fn choose(&mut self, now: Uptime) -> Option<(PodId, SocketAddr)> {
         let listed: Vec<_> =
             self.endpoints.iter().filter(|endpoint| endpoint.listed(now)).collect();
-        let count = u64::try_from(listed.len()).ok().filter(|count| *count > 0)?;
-        let index = usize::try_from(self.random.below(count)).unwrap_or_default();
+        let index = self.turn.checked_rem(listed.len())?;
+        self.turn = self.turn.wrapping_add(1);
         listed.get(index).map(|endpoint| (endpoint.pod, endpoint.addr))
     }
 
@@ -150,7 +151,7 @@ mod tests {
     }
 
     fn settled() -> Nat {
-        let mut nat = Nat::new(Duration::from_millis(1500), 7);
+        let mut nat = Nat::new(Duration::from_millis(1500));
         nat.set_ready(A, addr(1), true, Uptime::ZERO);
         nat.set_ready(B, addr(2), true, Uptime::ZERO);
         nat.settle(Uptime::ZERO);
@@ -173,6 +174,13 @@ mod tests {
         nat.set_ready(A, addr(1), true, Uptime::from_millis(3000));
         assert_eq!(chosen(&mut nat, 4499), BTreeSet::from([B]));
         assert_eq!(chosen(&mut nat, 4500), BTreeSet::from([A, B]));
+    }
+
+    #[test]
+    fn new_connections_are_spread_evenly() {
+        let mut nat = settled();
+        let pods = [(); 4].map(|()| nat.choose(Uptime::ZERO).unwrap().0);
+        assert_eq!(pods, [A, B, A, B]);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(super) const POLL_MS: (u64, u64) = (3000, 2000);
 /// A poll must be answered within this much more than its length.
 pub(super) const POLL_EXTRA: Duration = Duration::from_secs(5);
 
-/// Chooses NAT targets and poll lengths: the same in every run.
+/// Chooses the lengths of the polls: the same in every run.
 pub(super) const SEED: u64 = 0x01a4_ed0c;
 
 /// No wait for a single event of the story is longer.

@@ -21,8 +21,7 @@ use crate::{
         process::Ports,
         scene::Scene,
         settings::{
-            GRACE_PERIOD, LATE_GRACE, LATE_WINDOW, MIN_READY, NAT_LAG, PATIENCE, REPLICAS, SEED,
-            WARM_UP,
+            GRACE_PERIOD, LATE_GRACE, LATE_WINDOW, MIN_READY, NAT_LAG, PATIENCE, REPLICAS, WARM_UP,
         },
         tally::{Left, Tally},
         traffic::Traffic,
@@ -50,7 +49,7 @@ impl Run {
         scene: Scene,
     ) -> anyhow::Result<Self> {
         scene.clear();
-        let nat = Arc::new(Mutex::new(Nat::new(NAT_LAG, SEED)));
+        let nat = Arc::new(Mutex::new(Nat::new(NAT_LAG)));
         let cluster = Cluster { clock, nat, scene };
         let pods = Vec::new();
         let mut run = Self { setup, exe, ports: Ports::new(), cluster, pods, started: 0 };

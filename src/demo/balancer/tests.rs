@@ -62,7 +62,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let clock = Clock::start();
-        let nat = Arc::new(Mutex::new(Nat::new(Duration::ZERO, 1)));
+        let nat = Arc::new(Mutex::new(Nat::new(Duration::ZERO)));
         Self { clock, balancer: Balancer::new(clock, nat.clone()), nat }
     }
 
