@@ -291,7 +291,10 @@ impl InFlight {
             tracker.add(Count::RequestsServed, 1);
             tracker.took(now.saturating_since(self.started));
         }
-        tracker.proxied(now);
+        if self.guard.is_some() {
+            // Health checks do not keep the process from leaving.
+            tracker.proxied(now);
+        }
         self.stage = Stage::Ended;
         self.log_access(status, now);
     }

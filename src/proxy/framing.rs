@@ -255,3 +255,6 @@ pub fn write_last_chunk(trailers: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(trailers);
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

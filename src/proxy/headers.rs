@@ -358,3 +358,6 @@ fn put_display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     // Writing into a vector can't fail.
     let _ = write!(out, "{value}");
 }
+
+#[cfg(test)]
+mod tests;

@@ -346,3 +346,6 @@ fn is_h2c(offer: &[u8]) -> bool {
     let name = offer.split(|byte| *byte == b'/').next().unwrap_or_default();
     name.trim_ascii().eq_ignore_ascii_case(b"h2c")
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,3 +180,6 @@ fn timeout(value: &[u8]) -> Option<Duration> {
         name.eq_ignore_ascii_case(b"timeout=").then(|| decimal(seconds).map(Duration::from_secs))?
     })
 }
+
+#[cfg(test)]
+mod tests;
