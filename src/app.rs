@@ -3,11 +3,7 @@
 //! Whoever wants to know how the parts hang together reads [`run`]; whoever wants to know what a part does, its own
 //! module.
 
-use std::{
-    io,
-    path::Path,
-    sync::Arc,
-};
+use std::{io, path::Path, sync::Arc};
 
 use tokio::{task::JoinSet, time::timeout};
 
@@ -110,16 +106,25 @@ async fn accept_all(
     workers: &Workers,
     clock: Clock,
 ) -> io::Result<()> {
-    let accepting = listeners.iter().map(|listener| listener.accept_all(slots.clone(), workers, clock));
+    let accepting =
+        listeners.iter().map(|listener| listener.accept_all(slots.clone(), workers, clock));
     futures_util::future::try_join_all(accepting).await.map(|_| ())
 }
 
 /// Serves what is still in the accept queues, and waits until the last connections are closed or have lingered.
-async fn see_off(config: &Config, listeners: &[Listener], slots: &Slots, workers: &Workers, clock: Clock) {
+async fn see_off(
+    config: &Config,
+    listeners: &[Listener],
+    slots: &Slots,
+    workers: &Workers,
+    clock: Clock,
+) {
     let all_closed = async {
         loop {
-            let queued: usize =
-                listeners.iter().map(|listener| listener.accept_queued(slots, workers, clock)).sum();
+            let queued: usize = listeners
+                .iter()
+                .map(|listener| listener.accept_queued(slots, workers, clock))
+                .sum();
             slots.wait_until_at_most(0).await;
             if queued == 0 {
                 return;
@@ -127,7 +132,9 @@ async fn see_off(config: &Config, listeners: &[Listener], slots: &Slots, workers
         }
     };
     if timeout(config.linger, all_closed).await.is_err() {
-        tracing::info!("some peers keep their connections open after the linger; they are closed now");
+        tracing::info!(
+            "some peers keep their connections open after the linger; they are closed now"
+        );
     }
 }
 

@@ -85,7 +85,12 @@ impl Listener {
     ///
     /// # Errors
     /// The listener can't be registered with the runtime.
-    pub async fn accept_all(&self, slots: Slots, workers: &Workers, clock: Clock) -> io::Result<()> {
+    pub async fn accept_all(
+        &self,
+        slots: Slots,
+        workers: &Workers,
+        clock: Clock,
+    ) -> io::Result<()> {
         let socket = TcpListener::from_std(self.socket.try_clone()?)?;
         let mut backoff = BACKOFF;
         loop {
@@ -94,7 +99,13 @@ impl Listener {
             match socket.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => {
                     backoff = BACKOFF;
-                    workers.serve(Accepted { stream, peer, route: self.route, at: clock.now(), slot });
+                    workers.serve(Accepted {
+                        stream,
+                        peer,
+                        route: self.route,
+                        at: clock.now(),
+                        slot,
+                    });
                 }
                 Err(error) if is_peers(&error) => {}
                 Err(error) => {
@@ -114,7 +125,13 @@ impl Listener {
             match stream.set_nonblocking(true) {
                 Ok(()) => {
                     let slot = slots.force();
-                    workers.serve(Accepted { stream, peer, route: self.route, at: clock.now(), slot });
+                    workers.serve(Accepted {
+                        stream,
+                        peer,
+                        route: self.route,
+                        at: clock.now(),
+                        slot,
+                    });
                 }
                 Err(error) => tracing::warn!(%peer, %error, "can't serve a connection"),
             }
@@ -148,7 +165,9 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 fn is_peers(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
     )
 }
 

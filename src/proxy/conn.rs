@@ -20,11 +20,7 @@ use super::{
     task::Task,
     worker::Worker,
 };
-use crate::{
-    lifecycle::IdleRule,
-    tracker::Count,
-    units::Uptime,
-};
+use crate::{lifecycle::IdleRule, tracker::Count, units::Uptime};
 
 /// Bytes of pipelined requests that are read while a response is awaited. Reading on is how a client's leaving is
 /// noticed; past this the kernel's buffer has to do.
@@ -171,7 +167,8 @@ impl Conn {
         let may_be_whole = memchr::memmem::find(&self.inbox[seen..], b"\n\r\n").is_some()
             || memchr::memmem::find(&self.inbox[seen..], b"\n\n").is_some()
             || self.inbox.len() >= self.worker.config.limits.max_header_size
-            || self.inbox.len() > request::MAX_TARGET && memchr::memchr(b'\n', &self.inbox).is_none();
+            || self.inbox.len() > request::MAX_TARGET
+                && memchr::memchr(b'\n', &self.inbox).is_none();
         if may_be_whole { self.parse_inbox(now) } else { None }
     }
 
@@ -247,7 +244,8 @@ impl Conn {
             ),
         };
         // A connection that was just opened was opened for a request that is on its way.
-        let first_request = if self.requests == 0 { idle_since + config.linger } else { Uptime::ZERO };
+        let first_request =
+            if self.requests == 0 { idle_since + config.linger } else { Uptime::ZERO };
         by_phase.max(first_request).min(timeout)
     }
 

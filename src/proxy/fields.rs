@@ -97,21 +97,29 @@ pub fn decimal(value: &[u8]) -> Option<u64> {
 /// lists and spaces (RFC 3986 §3.2.2, RFC 9112 §3.2).
 #[must_use]
 pub fn is_authority(value: &[u8]) -> bool {
-    value.iter().all(|byte| match byte {
-        b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => true,
-        b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%' => true,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => true,
-        _ => false,
-    })
+    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte))
 }
 
 /// Field names that must not come as a trailer: they frame, route or describe the body (RFC 9110 §6.5.1).
 #[must_use]
 pub fn is_forbidden_trailer(name: &str) -> bool {
     const FORBIDDEN: [&str; 15] = [
-        "authorization", "cache-control", "content-encoding", "content-range", "content-type", "cookie",
-        "date", "max-forwards", "range", "set-cookie", "te", "trailer", "www-authenticate", "if-match",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "max-forwards",
+        "range",
+        "set-cookie",
+        "te",
+        "trailer",
+        "www-authenticate",
+        "if-match",
         "if-none-match",
     ];
-    Field::of(name) != Field::Other || FORBIDDEN.iter().any(|known| name.eq_ignore_ascii_case(known))
+    Field::of(name) != Field::Other
+        || FORBIDDEN.iter().any(|known| name.eq_ignore_ascii_case(known))
 }

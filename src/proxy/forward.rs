@@ -14,6 +14,7 @@ use std::{
 use super::{
     conn::{After, Conn},
     error::{Fault, status_class},
+    framing::Framing,
     headers,
     io::Socket,
     keep_alive::Verdict,
@@ -36,7 +37,7 @@ pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
     let worker = Rc::clone(&conn.worker);
     let mut in_flight = InFlight::begin(&worker, &mut task);
     let to_head = task.to_head;
-    let after = match attempt(conn, &mut task, &mut in_flight).await {
+    match attempt(conn, &mut task, &mut in_flight).await {
         Ok(after) => after,
         Err(Stop::ClientGone) => {
             worker.tracker.add(Count::ClientGone, 1);
@@ -63,12 +64,15 @@ pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
             in_flight.end(Some(fault.status().0));
             after
         }
-    };
-    after
+    }
 }
 
 /// Sends the request and passes the response on; sends it again if a reused connection turns out to be dead.
-async fn attempt(conn: &mut Conn, task: &mut Task, in_flight: &mut InFlight) -> Result<After, Stop> {
+async fn attempt(
+    conn: &mut Conn,
+    task: &mut Task,
+    in_flight: &mut InFlight,
+) -> Result<After, Stop> {
     let worker = Rc::clone(&conn.worker);
     let upstream = &worker.upstreams[conn.route];
     let mut reusable = upstream.reuse(task.started, task.replayable);
@@ -103,8 +107,8 @@ async fn attempt(conn: &mut Conn, task: &mut Task, in_flight: &mut InFlight) -> 
 
 fn upload(worker: &Worker, task: &mut Task, reused: bool) -> Relay {
     let output = match task.body {
-        super::framing::Framing::Chunked => Output::Chunked,
-        _ => Output::Plain,
+        Framing::Chunked => Output::Chunked,
+        Framing::Length(_) | Framing::None | Framing::UntilClose => Output::Plain,
     };
     let message = std::mem::take(&mut task.message);
     let mut upload = Relay::new(task.body, output, message, worker, Count::ClientBytesIn);
@@ -139,7 +143,13 @@ async fn deliver(
     }
     in_flight.stage = Stage::Response;
     conn.alarm.arm();
-    let mut passing = Passing { conn, app: &lease.socket, upload: &mut upload, answer: &mut answer, started: task.started };
+    let mut passing = Passing {
+        conn,
+        app: &lease.socket,
+        upload: &mut upload,
+        answer: &mut answer,
+        started: task.started,
+    };
     let passed = poll_fn(|cx| passing.poll(cx)).await;
     let after = match passed {
         Ok(()) if answer.verdict == Verdict::Persist => After::Persist,
@@ -309,7 +319,8 @@ impl InFlight {
         if self.worker.config.log.access == AccessLog::Errors && !failed {
             return;
         }
-        let duration_ms = u64::try_from(now.saturating_since(self.started).as_millis()).unwrap_or(u64::MAX);
+        let duration_ms =
+            u64::try_from(now.saturating_since(self.started).as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "lameduck::access",
             event = "access",

@@ -118,8 +118,17 @@ impl Decoder {
                 State::Done => return Ok(Step::End),
                 _ if input.is_empty() => return Ok(Step::More),
                 State::UntilClose => return Ok(Step::Data(std::mem::take(input))),
-                State::Length(left) => return Ok(Step::Data(self.take(input, left))),
-                State::ChunkData(left) => return Ok(Step::Data(self.take(input, left))),
+                State::Length(left) => {
+                    let (data, left) = take(input, left);
+                    self.state = if left == 0 { State::Done } else { State::Length(left) };
+                    return Ok(Step::Data(data));
+                }
+                State::ChunkData(left) => {
+                    let (data, left) = take(input, left);
+                    self.state =
+                        if left == 0 { State::ChunkDataCr } else { State::ChunkData(left) };
+                    return Ok(Step::Data(data));
+                }
                 State::Trailer { .. } => self.trailer_bytes(input)?,
                 State::ChunkDataCr
                 | State::ChunkDataLf
@@ -136,26 +145,14 @@ impl Decoder {
         }
     }
 
-    fn take<'a>(&mut self, input: &mut &'a [u8], left: u64) -> &'a [u8] {
-        let n = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-        let (data, rest) = input.split_at(n);
-        *input = rest;
-        let left = left - n as u64;
-        self.state = match self.state {
-            State::Length(_) if left == 0 => State::Done,
-            State::Length(_) => State::Length(left),
-            _ if left == 0 => State::ChunkDataCr,
-            _ => State::ChunkData(left),
-        };
-        data
-    }
-
     /// The state after one byte of chunk framing.
     fn control(&mut self, byte: u8) -> Result<State, FramingError> {
         let unexpected = FramingError::Chunk(byte);
         match (self.state, byte) {
             (State::Size { value, digits }, _) => self.size(value, digits, byte),
-            (State::SizePadding { size }, b' ' | b'\t') => self.extension(State::SizePadding { size }),
+            (State::SizePadding { size }, b' ' | b'\t') => {
+                self.extension(State::SizePadding { size })
+            }
             (State::SizePadding { size }, b';') => self.extension(State::Extension { size }),
             (State::Extension { .. }, b'\n' | 0) => Err(unexpected),
             (State::SizePadding { size } | State::Extension { size }, b'\r') => {
@@ -223,6 +220,14 @@ impl Decoder {
         self.trailers.extend_from_slice(b"\r\n");
         State::Trailer { line_empty: true }
     }
+}
+
+/// Splits off up to `left` bytes; returns them and how many are still to come.
+fn take<'a>(input: &mut &'a [u8], left: u64) -> (&'a [u8], u64) {
+    let n = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+    let (data, rest) = input.split_at(n);
+    *input = rest;
+    (data, left - n as u64)
 }
 
 /// Writes `data` as one chunk; nothing for no data, because an empty chunk would end the body.

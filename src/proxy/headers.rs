@@ -119,7 +119,9 @@ fn passes_to_upstream<'b>(
             seen.proto |= forwarding.trusted;
             forwarding.trusted
         }
-        Field::Other | Field::Trailer | Field::UserAgent => !is_nominated(field, &request.nominated),
+        Field::Other | Field::Trailer | Field::UserAgent => {
+            !is_nominated(field, &request.nominated)
+        }
     }
 }
 
@@ -155,7 +157,12 @@ fn put_forwarding(
 }
 
 /// Writes the head that goes to the client.
-pub fn to_client(response: &Response<'_, '_>, delivery: Delivery, closing: &Closing, out: &mut Vec<u8>) {
+pub fn to_client(
+    response: &Response<'_, '_>,
+    delivery: Delivery,
+    closing: &Closing,
+    out: &mut Vec<u8>,
+) {
     put(out, &[b"HTTP/1.1 "]);
     put_display(out, response.status);
     put(out, &[b" ", response.reason.as_bytes(), b"\r\n"]);
@@ -163,7 +170,9 @@ pub fn to_client(response: &Response<'_, '_>, delivery: Delivery, closing: &Clos
         closing.verdict == Verdict::Persist && closing.policy == KeepAlive::Pass;
     for field in response.fields {
         let passes = match Field::of(field.name) {
-            Field::Connection | Field::ContentLength | Field::TransferEncoding | Field::Upgrade => false,
+            Field::Connection | Field::ContentLength | Field::TransferEncoding | Field::Upgrade => {
+                false
+            }
             Field::KeepAlive => passes_keep_alive,
             Field::HopByHop => is_challenge(field.name),
             Field::Expect
@@ -207,7 +216,9 @@ fn put_connection(closing: &Closing, promised: bool, out: &mut Vec<u8>) {
             put_display(out, closing.idle_timeout.as_secs());
             put(out, &[b"\r\n"]);
         }
-        (Verdict::Persist, KeepAlive::Pass) if promised => put(out, &[b"Connection: keep-alive\r\n"]),
+        (Verdict::Persist, KeepAlive::Pass) if promised => {
+            put(out, &[b"Connection: keep-alive\r\n"])
+        }
         (Verdict::Persist, KeepAlive::Close | KeepAlive::Pass | KeepAlive::Strip) => {}
     }
 }
@@ -288,11 +299,13 @@ pub fn trailers(raw: &[u8], declared: &[u8], out: &mut Vec<u8>) -> Result<(), ht
     let mut section = raw.to_vec();
     section.extend_from_slice(b"\r\n");
     let mut lines = [httparse::EMPTY_HEADER; 32];
-    let httparse::Status::Complete((_, fields)) = httparse::parse_headers(&section, &mut lines)? else {
+    let httparse::Status::Complete((_, fields)) = httparse::parse_headers(&section, &mut lines)?
+    else {
         return Err(httparse::Error::NewLine);
     };
     for field in fields {
-        let is_declared = list(declared).any(|name| name.eq_ignore_ascii_case(field.name.as_bytes()));
+        let is_declared =
+            list(declared).any(|name| name.eq_ignore_ascii_case(field.name.as_bytes()));
         if is_declared && !is_forbidden_trailer(field.name) {
             put_field(out, field);
         }

@@ -78,7 +78,7 @@ pub fn decide(phase: &Phase, rules: &Rules, facts: &Facts, now: Uptime) -> Verdi
 /// each of them asks, and all of them are told by the end.
 #[must_use]
 pub fn has_turn(since: Uptime, spread: Duration, seed: f32, now: Uptime) -> bool {
-    now >= since + spread.mul_f32(seed.clamp(0.0, 1.0))
+    now >= since + spread.mul_f64(seed.clamp(0.0, 1.0).into())
 }
 
 // === impl Rules ===
@@ -93,7 +93,7 @@ impl Rules {
 
 /// ±10 %, so that connections opened together do not all end together (grpc-go's MaxConnectionAge does the same).
 fn jittered(age: Duration, seed: f32) -> Duration {
-    age.mul_f32(0.9 + 0.2 * seed.clamp(0.0, 1.0))
+    age.mul_f64(0.9 + 0.2 * f64::from(seed.clamp(0.0, 1.0)))
 }
 
 #[cfg(test)]
@@ -124,14 +124,20 @@ mod tests {
     #[test]
     fn a_serving_connection_persists_until_its_requests_are_used_up() {
         let rules = Rules { max_requests: Some(3), ..RULES };
-        let verdict = |requests| decide(&Phase::Serving, &rules, &Facts { requests, ..FACTS }, Uptime::ZERO);
-        assert_eq!([verdict(1), verdict(2), verdict(3)], [Verdict::Persist, Verdict::Persist, Verdict::Close]);
+        let verdict =
+            |requests| decide(&Phase::Serving, &rules, &Facts { requests, ..FACTS }, Uptime::ZERO);
+        assert_eq!(
+            [verdict(1), verdict(2), verdict(3)],
+            [Verdict::Persist, Verdict::Persist, Verdict::Close]
+        );
     }
 
     #[test]
     fn old_age_is_jittered_by_ten_percent_either_way() {
         let rules = Rules { max_age: Some(Duration::from_secs(100)), ..RULES };
-        let verdict = |seed, at| decide(&Phase::Serving, &rules, &Facts { seed, ..FACTS }, Uptime::from_millis(at));
+        let verdict = |seed, at| {
+            decide(&Phase::Serving, &rules, &Facts { seed, ..FACTS }, Uptime::from_millis(at))
+        };
         assert_eq!(verdict(0.0, 89_000), Verdict::Persist);
         assert_eq!(verdict(0.0, 91_000), Verdict::Close);
         assert_eq!(verdict(0.999, 109_000), Verdict::Persist);
@@ -157,7 +163,10 @@ mod tests {
     fn shedding_tells_connections_that_came_after_it_began_at_once() {
         let facts = Facts { accepted_at: Uptime::from_millis(1_001), seed: 0.99, ..FACTS };
         let now = Uptime::from_millis(1_002);
-        assert_eq!(decide(&shedding(Uptime::from_millis(1_000)), &RULES, &facts, now), Verdict::Close);
+        assert_eq!(
+            decide(&shedding(Uptime::from_millis(1_000)), &RULES, &facts, now),
+            Verdict::Close
+        );
     }
 
     #[test]
@@ -170,7 +179,9 @@ mod tests {
 
     #[test]
     fn an_unread_request_body_or_a_client_that_leaves_closes_in_every_phase() {
-        for facts in [Facts { request_read: false, ..FACTS }, Facts { client_persists: false, ..FACTS }] {
+        for facts in
+            [Facts { request_read: false, ..FACTS }, Facts { client_persists: false, ..FACTS }]
+        {
             let facts = Facts { next_request_read: true, ..facts };
             assert_eq!(decide(&Phase::Serving, &RULES, &facts, Uptime::ZERO), Verdict::Close);
         }

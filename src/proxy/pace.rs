@@ -23,7 +23,7 @@ pub fn half_close_at(
 ) -> Uptime {
     let last = departure.deadline - linger - margin(departure);
     let first = (last - spread).max(departure.since + earliest).min(last);
-    first + last.saturating_since(first).mul_f32(seed.clamp(0.0, 1.0))
+    first + last.saturating_since(first).mul_f64(seed.clamp(0.0, 1.0).into())
 }
 
 /// When a request that still waits for its response head is told 503: in the last seconds, before the deadline.
@@ -31,7 +31,7 @@ pub fn half_close_at(
 pub fn goodbye_at(departure: &Departure, seed: f32) -> Uptime {
     let last = departure.deadline - margin(departure);
     let spread = GOODBYE_SPREAD.min(departure.budget() / 4);
-    last - spread.mul_f32(1.0 - seed.clamp(0.0, 1.0))
+    last - spread.mul_f64(1.0 - f64::from(seed.clamp(0.0, 1.0)))
 }
 
 /// What is kept free before the deadline, so that the last goodbye is on the wire when it comes: two of the longest
@@ -54,13 +54,15 @@ mod tests {
 
     #[test]
     fn idle_connections_are_half_closed_late_and_over_the_spread() {
-        let at = |seed| half_close_at(&DRAIN, SECOND * 10, SECOND * 2, SECOND * 5, seed).as_millis();
+        let at =
+            |seed| half_close_at(&DRAIN, SECOND * 10, SECOND * 2, SECOND * 5, seed).as_millis();
         assert_eq!([at(0.0), at(0.5), at(1.0)], [57_800, 62_800, 67_800]);
     }
 
     #[test]
     fn a_spread_longer_than_the_drain_begins_when_the_drain_may_end() {
-        let at = |seed| half_close_at(&DRAIN, SECOND * 600, SECOND * 2, SECOND * 5, seed).as_millis();
+        let at =
+            |seed| half_close_at(&DRAIN, SECOND * 600, SECOND * 2, SECOND * 5, seed).as_millis();
         assert_eq!([at(0.0), at(1.0)], [15_000, 67_800]);
     }
 

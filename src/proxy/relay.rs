@@ -12,10 +12,7 @@ use super::{
     io::Socket,
     worker::Worker,
 };
-use crate::{
-    tracker::Count,
-    units::Uptime,
-};
+use crate::{tracker::Count, units::Uptime};
 
 /// One direction of a message, head included.
 #[derive(Debug)]
@@ -253,7 +250,12 @@ impl Relay {
         Ok(taken)
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, worker: &Worker, sink: &Socket) -> Poll<Result<(), Broken>> {
+    fn flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        sink: &Socket,
+    ) -> Poll<Result<(), Broken>> {
         while self.written < self.pending.len() {
             match ready!(sink.poll_write(cx, &self.pending[self.written..])) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Sink)),

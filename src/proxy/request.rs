@@ -87,10 +87,10 @@ pub fn parse<T>(
     }
 }
 
-fn parse_into<'h, 'b, T>(
+fn parse_into<'b, T>(
     bytes: &'b [u8],
     limits: HeadLimits,
-    lines: &'h mut [MaybeUninit<Header<'b>>],
+    lines: &mut [MaybeUninit<Header<'b>>],
     then: impl FnOnce(usize, &Request<'_, '_>) -> Result<T, Fault>,
 ) -> Result<Parsed<T>, Fault> {
     let mut raw = httparse::Request::new(&mut []);
@@ -111,7 +111,9 @@ fn parse_into<'h, 'b, T>(
 
 /// Refuses a head that can't become acceptable any more.
 fn partial(bytes: &[u8], limits: HeadLimits) -> Result<(), Fault> {
-    if memchr::memchr(b'\n', bytes).is_none() && bytes.len() > MAX_TARGET + "OPTIONS  HTTP/1.1".len() {
+    if memchr::memchr(b'\n', bytes).is_none()
+        && bytes.len() > MAX_TARGET + "OPTIONS  HTTP/1.1".len()
+    {
         return Err(Fault::TargetTooLong);
     }
     if bytes.len() >= limits.bytes {
@@ -277,7 +279,9 @@ impl<'b> Notes<'b> {
     fn read(&mut self, field: &Header<'b>, nominated: &mut Vec<&'b [u8]>) -> Result<(), Fault> {
         let value = field.value;
         match Field::of(field.name) {
-            Field::Host if self.host.is_some() => return Err(Fault::BadRequest("more than one Host")),
+            Field::Host if self.host.is_some() => {
+                return Err(Fault::BadRequest("more than one Host"));
+            }
             Field::Host => self.host = Some(value),
             Field::ContentLength => self.content_length(value)?,
             Field::TransferEncoding if self.chunked => {
@@ -288,10 +292,16 @@ impl<'b> Notes<'b> {
             }
             Field::TransferEncoding => self.chunked = true,
             Field::Connection => self.connection(value, nominated),
-            Field::Expect if value.eq_ignore_ascii_case(b"100-continue") => self.expects_continue = true,
+            Field::Expect if value.eq_ignore_ascii_case(b"100-continue") => {
+                self.expects_continue = true
+            }
             Field::Expect => return Err(Fault::Expectation),
-            Field::LookAlike => return Err(Fault::BadRequest("field name with underscore that reads like framing")),
-            Field::Te => self.takes_trailers |= list(value).any(|te| te.eq_ignore_ascii_case(b"trailers")),
+            Field::LookAlike => {
+                return Err(Fault::BadRequest("field name with underscore that reads like framing"));
+            }
+            Field::Te => {
+                self.takes_trailers |= list(value).any(|te| te.eq_ignore_ascii_case(b"trailers"))
+            }
             Field::Upgrade => self.upgrade.extend(list(value).filter(|offer| !is_h2c(offer))),
             Field::UserAgent => self.user_agent = value,
             Field::Forwarded

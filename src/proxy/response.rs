@@ -58,11 +58,11 @@ pub fn parse<T>(
     }
 }
 
-fn parse_into<'h, 'b, T>(
+fn parse_into<'b, T>(
     bytes: &'b [u8],
     limits: HeadLimits,
     to_head: bool,
-    lines: &'h mut [MaybeUninit<Header<'b>>],
+    lines: &mut [MaybeUninit<Header<'b>>],
     then: impl FnOnce(usize, &Response<'_, '_>) -> Result<T, Fault>,
 ) -> Result<Parsed<T>, Fault> {
     let mut raw = httparse::Response::new(&mut []);
@@ -102,7 +102,9 @@ impl<'h, 'b> Response<'h, 'b> {
         for field in response.fields {
             match Field::of(field.name) {
                 Field::ContentLength => response.content_length(field.value)?,
-                Field::TransferEncoding if chunked || !field.value.eq_ignore_ascii_case(b"chunked") => {
+                Field::TransferEncoding
+                    if chunked || !field.value.eq_ignore_ascii_case(b"chunked") =>
+                {
                     return Err(Fault::BadUpstream("its Transfer-Encoding is not chunked alone"));
                 }
                 Field::TransferEncoding => chunked = true,

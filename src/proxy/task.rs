@@ -91,7 +91,9 @@ impl Task {
             message,
             body,
             to_head: request.method == "HEAD",
-            replayable: request.is_idempotent() && body == Framing::None && request.upgrade.is_none(),
+            replayable: request.is_idempotent()
+                && body == Framing::None
+                && request.upgrade.is_none(),
             http11: request.http11,
             client_persists: request.persistent,
             expects_continue: request.expects_continue,

@@ -20,11 +20,18 @@ use super::{
 use crate::{lifecycle::InFlightRule, tracker::Count, units::Uptime};
 
 /// Passes bytes both ways until the tunnel ends. `answer` holds the 101 and what came after it.
-pub(super) async fn run(conn: &mut Conn, lease: &Lease, answer: &mut Answer, in_flight: &mut InFlight) {
+pub(super) async fn run(
+    conn: &mut Conn,
+    lease: &Lease,
+    answer: &mut Answer,
+    in_flight: &mut InFlight,
+) {
     let worker = Rc::clone(&conn.worker);
     let started = worker.clock.now();
-    let up = Relay::new(Framing::UntilClose, Output::Plain, Vec::new(), &worker, Count::ClientBytesIn);
-    let mut tunnel = Tunnel { conn, app: &lease.socket, up, answer, started, up_open: true, down_open: true };
+    let up =
+        Relay::new(Framing::UntilClose, Output::Plain, Vec::new(), &worker, Count::ClientBytesIn);
+    let mut tunnel =
+        Tunnel { conn, app: &lease.socket, up, answer, started, up_open: true, down_open: true };
     tunnel.conn.alarm.arm();
     let ending = poll_fn(|cx| tunnel.poll(cx)).await;
     match ending {

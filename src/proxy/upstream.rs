@@ -73,7 +73,12 @@ pub(super) struct Lease {
 // === impl Upstream ===
 
 impl Upstream {
-    pub(super) fn new(route: &Route, config: &Config, clock: Clock, tracker: WorkerTracker) -> Self {
+    pub(super) fn new(
+        route: &Route,
+        config: &Config,
+        clock: Clock,
+        tracker: WorkerTracker,
+    ) -> Self {
         let (address, default_host) = match &route.upstream {
             UpstreamAddr::Tcp { host, port } => match host.parse::<IpAddr>() {
                 Ok(ip) => {
@@ -147,7 +152,8 @@ impl Upstream {
         let kept_for = self.limits.idle_timeout.min(hinted);
         if kept_for > Duration::ZERO {
             let counted = self.tracker.guard(Count::PooledIdle);
-            let idle = Idle { socket: lease.socket, since: now, until: now + kept_for, _counted: counted };
+            let idle =
+                Idle { socket: lease.socket, since: now, until: now + kept_for, _counted: counted };
             self.idle.borrow_mut().push(idle);
         }
     }
@@ -164,6 +170,7 @@ impl Upstream {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
 fn describe(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "nobody listens",

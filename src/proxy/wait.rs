@@ -203,16 +203,24 @@ impl<'a> Wait<'a> {
     }
 
     /// Reads response heads from `bytes` up to the final one; what is left of an unfinished head is kept.
-    fn take_head(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> Result<Option<Answer>, Fault> {
+    fn take_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut bytes: &[u8],
+    ) -> Result<Option<Answer>, Fault> {
         let limits = self.conn.worker.head_limits();
         while !bytes.is_empty() {
-            let parsed = response::parse(bytes, limits, self.task.to_head, |length, response| {
-                match response.status {
-                    101 => self.switch(response, &bytes[length..]).map(Some),
-                    100..=199 => self.inform(cx, response).map(|()| None),
-                    _ => self.answer(response, &bytes[length..]).map(Some),
-                }
-            })?;
+            let parsed =
+                response::parse(
+                    bytes,
+                    limits,
+                    self.task.to_head,
+                    |length, response| match response.status {
+                        101 => self.switch(response, &bytes[length..]).map(Some),
+                        100..=199 => self.inform(cx, response).map(|()| None),
+                        _ => self.answer(response, &bytes[length..]).map(Some),
+                    },
+                )?;
             match parsed {
                 Parsed::Whole(_, Some(answer)) => return Ok(Some(answer)),
                 Parsed::Whole(length, None) => bytes = &bytes[length..],
@@ -232,7 +240,8 @@ impl<'a> Wait<'a> {
             self.upload.release();
             self.conn.alarm.arm();
         }
-        let wanted = self.task.http11 && (!is_continue || self.task.expects_continue && !self.told_continue);
+        let wanted =
+            self.task.http11 && (!is_continue || self.task.expects_continue && !self.told_continue);
         if wanted {
             self.told_continue |= is_continue;
             headers::to_client_informational(response, &mut self.reply);
@@ -284,19 +293,26 @@ impl<'a> Wait<'a> {
             head = worker.take_buffer();
         }
         headers::to_client(response, delivery, &worker.closing(verdict), &mut head);
-        let mut download = Relay::new(response.framing, output, head, worker, Count::ClientBytesOut);
+        let mut download =
+            Relay::new(response.framing, output, head, worker, Count::ClientBytesOut);
         if chunked && self.task.takes_trailers {
             download.pass_trailers(headers::declared_trailers(response.fields));
         }
-        let used = download.feed(rest).map_err(|_| Fault::BadUpstream("its chunked body is broken"))?;
+        let used =
+            download.feed(rest).map_err(|_| Fault::BadUpstream("its chunked body is broken"))?;
         let mut answer = self.outcome(response, download, verdict);
         answer.excess.extend_from_slice(&rest[used..]);
-        answer.ends_with_connection = !chunked
-            && matches!(response.framing, Framing::UntilClose | Framing::Chunked);
+        answer.ends_with_connection =
+            !chunked && matches!(response.framing, Framing::UntilClose | Framing::Chunked);
         Ok(answer)
     }
 
-    fn outcome(&mut self, response: &Response<'_, '_>, download: Relay, verdict: Verdict) -> Answer {
+    fn outcome(
+        &mut self,
+        response: &Response<'_, '_>,
+        download: Relay,
+        verdict: Verdict,
+    ) -> Answer {
         Answer {
             status: response.status,
             download,
@@ -396,7 +412,6 @@ impl<'a> Wait<'a> {
             self.push_reply(cx);
         }
     }
-
 }
 
 /// What weighing came to.

@@ -118,11 +118,7 @@ impl Worker {
     }
 
     pub(super) fn closing(&self, verdict: Verdict) -> Closing {
-        Closing {
-            verdict,
-            policy: self.config.keep_alive,
-            idle_timeout: self.config.idle_timeout,
-        }
+        Closing { verdict, policy: self.config.keep_alive, idle_timeout: self.config.idle_timeout }
     }
 
     /// A number in `0.0..1.0` for spreading connections; xorshift64*, which needs no more than one word of state.

@@ -1,0 +1,45 @@
+# The commands of this project. `make` alone lists them.
+#
+# Everything that a target needs besides make, a C compiler and a Rust toolchain is installed by the target itself.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# More arguments for cargo test, for example: make test TESTS="--test real gunicorn"
+TESTS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: real-servers ## install what the tests need and run all of them
+	REAL_SERVERS=.venv cargo test --locked --no-fail-fast $(TESTS)
+
+.PHONY: real-servers
+real-servers: ## install the real servers that tests/real/ runs the proxy in front of
+	@tests/real/install
+
+.PHONY: bench
+bench: ## compare the proxy's cost with its peers'
+	@if [[ -x benches/peers/run ]]; then benches/peers/run; else echo "benches/peers/run is not there yet" >&2; exit 1; fi
+
+.PHONY: lint
+lint: fmt clippy docs deny ## check formatting, lints, documentation and dependencies
+
+.PHONY: fmt
+fmt: ## check the formatting
+	cargo fmt --check
+
+.PHONY: clippy
+clippy: ## check the lints
+	cargo clippy --locked --all-targets -- -D warnings
+
+.PHONY: docs
+docs: ## check the documentation
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+.PHONY: deny
+deny: ## check advisories, bans, licences and sources of the dependencies
+	@.ci/deny

@@ -1,0 +1,176 @@
+//! A pod: the real app, the real proxy in front of it, and what kubelet does to the two.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::ExitStatus,
+    time::Duration,
+};
+
+use lameduck::{clock::Clock, units::Uptime};
+use tokio::{process::Command, time::MissedTickBehavior};
+
+use crate::{
+    http::{self, Failure, Response},
+    process::Process,
+    report::Report,
+    server::Server,
+};
+
+/// `LAMEDUCK_READINESS_POLL`'s default.
+pub(crate) const READINESS_POLL: Duration = Duration::from_secs(1);
+/// `LAMEDUCK_DRAIN_TIMEOUT`'s default, and half as much again for a machine that is busy.
+pub(crate) const LONGEST_DRAIN: Duration = Duration::from_secs(90);
+/// A fresh Python process that imports its server, on a busy machine.
+const LONGEST_START: Duration = Duration::from_secs(30);
+/// Processes with nothing left to do.
+const LONGEST_STOP: Duration = Duration::from_secs(15);
+/// Small requests to the app or the admin port.
+const LONGEST_CALL: Duration = Duration::from_secs(10);
+
+/// An app and its proxy. Both are killed when this is dropped.
+pub(crate) struct Pod {
+    pub(crate) proxy_addr: SocketAddr,
+    pub(crate) admin_addr: SocketAddr,
+    app_addr: SocketAddr,
+    app: Process,
+    proxy: Process,
+    clock: Clock,
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// Starts both and waits until the proxy calls the pod ready.
+    pub(crate) async fn start(
+        server: Server,
+        letter: char,
+        python: &Path,
+        clock: Clock,
+    ) -> Result<Self, String> {
+        let [app_addr, proxy_addr, admin_addr] = free_addresses()?;
+        let name = format!("{}-{letter}", server.name());
+        let app = Process::start(&format!("{name}-app"), server.command(python, app_addr.port()))?;
+        let command = proxy_command(server, app_addr, proxy_addr, admin_addr);
+        let proxy = Process::start(&format!("{name}-proxy"), command)?;
+        let mut pod = Self { proxy_addr, admin_addr, app_addr, app, proxy, clock };
+        match pod.wait_until_ready(LONGEST_START).await {
+            Ok(_) => Ok(pod),
+            Err(problem) => Err(format!("{problem}\n{}", pod.log_tails())),
+        }
+    }
+
+    /// Waits until `/readyz` answers 200; returns when that was.
+    pub(crate) async fn wait_until_ready(&mut self, limit: Duration) -> Result<Uptime, String> {
+        let end = self.clock.now() + limit;
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.clock.now() < end {
+            ticks.tick().await;
+            self.expect_running()?;
+            match http::get(self.admin_addr, "/readyz", LONGEST_CALL, self.clock).await {
+                Ok(response) if response.status == 200 => return Ok(response.head_at),
+                // Not ready yet, or not even listening yet.
+                Ok(_) | Err(Failure::Connect(_)) => {}
+                Err(failure) => return Err(format!("/readyz: {failure}")),
+            }
+        }
+        Err(format!("{} is not ready after {limit:?}", self.proxy_addr))
+    }
+
+    /// The status that `/readyz` answers.
+    pub(crate) async fn readyz(&self) -> Result<u16, String> {
+        self.call(self.admin_addr, "/readyz").await.map(|response| response.status)
+    }
+
+    /// Turns the app's readiness over, behind the proxy's back.
+    pub(crate) async fn turn_readiness_over(&self) -> Result<(), String> {
+        let response = self.call(self.app_addr, "/unready/").await?;
+        if response.status == 200 { Ok(()) } else { Err(format!("/unready/: {}", response.status)) }
+    }
+
+    /// Kubelet's call of the sidecar's preStop hook.
+    pub(crate) async fn call_pod_hook(&self) -> Result<(), String> {
+        let response = self.call(self.admin_addr, "/prestop/pod").await?;
+        if response.status == 200 {
+            Ok(())
+        } else {
+            Err(format!("/prestop/pod: {}", response.status))
+        }
+    }
+
+    /// Waits until `GET /status` counts `count` parked requests.
+    pub(crate) async fn wait_until_parked(&self, count: usize) -> Result<(), String> {
+        let end = self.clock.now() + LONGEST_CALL;
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        let mut status = serde_json::Value::Null;
+        while self.clock.now() < end {
+            ticks.tick().await;
+            let response = self.call(self.admin_addr, "/status").await?;
+            status = serde_json::from_slice(&response.body)
+                .map_err(|error| format!("/status is no JSON: {error}"))?;
+            if status["parked"] == count {
+                return Ok(());
+            }
+        }
+        Err(format!("/status never counted {count} parked requests: {status}"))
+    }
+
+    /// Fails if one of the two has ended already.
+    pub(crate) fn expect_running(&mut self) -> Result<(), String> {
+        self.app.expect_running()?;
+        self.proxy.expect_running()
+    }
+
+    /// SIGTERM to the app.
+    pub(crate) async fn terminate_app(&mut self) -> Result<ExitStatus, String> {
+        self.app.terminate(LONGEST_STOP).await
+    }
+
+    /// SIGTERM to the proxy, which must exit with 0 within `limit`; returns its drain report.
+    pub(crate) async fn terminate_proxy(&mut self, limit: Duration) -> Result<Report, String> {
+        let status = self.proxy.terminate(limit).await?;
+        if status.code() != Some(0) {
+            return Err(format!("the proxy has ended with {status} instead of 0"));
+        }
+        Report::from_log(&self.proxy.log())
+    }
+
+    /// The ends of both log files.
+    pub(crate) fn log_tails(&self) -> String {
+        format!("{}\n{}", self.app.log_tail(), self.proxy.log_tail())
+    }
+
+    async fn call(&self, peer: SocketAddr, target: &str) -> Result<Response, String> {
+        let response = http::get(peer, target, LONGEST_CALL, self.clock).await;
+        response.map_err(|failure| format!("{target} of {peer}: {failure}"))
+    }
+}
+
+// === helpers ===
+
+/// Three ports that are free now. They are held together, so that they differ.
+fn free_addresses() -> Result<[SocketAddr; 3], String> {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string());
+    let listeners = [bind()?, bind()?, bind()?];
+    let [a, b, c] = listeners.map(|listener| listener.local_addr().map_err(|e| e.to_string()));
+    Ok([a?, b?, c?])
+}
+
+fn proxy_command(server: Server, app: SocketAddr, proxy: SocketAddr, admin: SocketAddr) -> Command {
+    let probes = serde_json::json!({"app": {"readiness": {
+        "httpGet": {"path": "/ready/", "port": app.port()},
+        "failureThreshold": 1,
+    }}});
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
+    command
+        .arg("proxy")
+        // Nothing that the tests' own environment says may reach the proxy.
+        .env_clear()
+        .env("LAMEDUCK_ROUTES", format!("{proxy}={app}"))
+        .env("LAMEDUCK_ADMIN_ADDR", admin.to_string())
+        .env("LAMEDUCK_APP_PROBES", probes.to_string())
+        .env("LAMEDUCK_CLOSE_SPREAD", format!("{}s", server.close_spread().as_secs()))
+        .env("LAMEDUCK_LOG_FORMAT", "json");
+    command
+}

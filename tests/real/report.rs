@@ -1,0 +1,70 @@
+//! The drain report, as the proxy logs it.
+
+use serde_json::Value;
+
+/// A drain report.
+pub(crate) struct Report(Value);
+
+// === impl Report ===
+
+impl Report {
+    /// The one report in `log`: the line with the event's name carries it as JSON in a field.
+    pub(crate) fn from_log(log: &str) -> Result<Self, String> {
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut reports = lines.filter(|line| line["event"] == "drain_report");
+        match (reports.next(), reports.next()) {
+            (Some(line), None) => {
+                let report = line["report"].as_str().ok_or("the report is not in its line")?;
+                serde_json::from_str(report).map(Self).map_err(|error| format!("{error}: {report}"))
+            }
+            (Some(_), Some(_)) => Err("the proxy has logged two drain reports".to_owned()),
+            (None, _) => Err("the proxy has logged no drain report".to_owned()),
+        }
+    }
+
+    /// Fails unless the report tells of a drain that lost nothing.
+    pub(crate) fn expect_clean(&self, reason: &str) -> Result<(), String> {
+        self.expect("reason", &Value::from(reason))?;
+        self.expect("outcome", &Value::from("drained"))?;
+        for field in ["parked_released", "goodbyes", "abandoned", "peers_ignoring_close"] {
+            let total = total(&self.0[field]);
+            if total != Some(0) {
+                return Err(format!("the report's {field} should be 0 everywhere: {}", self.0));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails unless `field` is `value`.
+    pub(crate) fn expect(&self, field: &str, value: &Value) -> Result<(), String> {
+        if &self.0[field] == value {
+            return Ok(());
+        }
+        Err(format!("the report's {field} should be {value}: {}", self.0))
+    }
+
+    /// Fails unless `field` is a number from `least` to `most`.
+    pub(crate) fn expect_between(
+        &self,
+        field: &str,
+        least: usize,
+        most: usize,
+    ) -> Result<(), String> {
+        let number = self.0[field].as_u64().and_then(|number| usize::try_from(number).ok());
+        if number.is_some_and(|number| (least..=most).contains(&number)) {
+            return Ok(());
+        }
+        Err(format!("the report's {field} should be from {least} to {most}: {}", self.0))
+    }
+}
+
+// === helpers ===
+
+/// A number, or the sum of an object's numbers.
+fn total(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::Object(fields) => fields.values().map(total).sum(),
+        Value::Array(_) | Value::Bool(_) | Value::Null | Value::String(_) => None,
+    }
+}
