@@ -1,6 +1,6 @@
 //! The binary: exit codes, and nothing else that a library could hold.
 
-use std::{ffi::OsStr, io::IsTerminal as _, process::ExitCode};
+use std::{ffi::OsStr, process::ExitCode};
 
 use clap::Parser as _;
 use lameduck::{
@@ -44,8 +44,7 @@ fn start_proxy(signals: Option<std::io::Result<Signals>>) -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
-    let output = if std::io::stdout().is_terminal() { Output::Terminal } else { Output::Plain };
-    if let Err(error) = telemetry::init(&config.log, output) {
+    if let Err(error) = telemetry::init(&config.log, Output::of_stdout()) {
         cli::complain(&error.into());
         return ExitCode::from(exit::INTERNAL);
     }
