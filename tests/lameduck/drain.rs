@@ -309,7 +309,8 @@ fn health_checkers_never_hold_a_drain_open() {
         pod.wait_for_phase("Draining");
         let started = now();
         while pod.exited().is_none() {
-            assert!(started.elapsed() < ms(4000), "{agent} holds the drain open");
+            let phase = pod.try_get("/status").map(|status| status.text());
+            assert!(started.elapsed() < ms(4000), "{agent} holds the pod open: {phase:?}");
             if let Ok(mut client) = RawClient::try_connect(pod.proxy) {
                 let _gone = client.try_send(format!(
                     "GET /healthz HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n"
@@ -536,23 +537,25 @@ fn release_rules_answer_parked_requests_early() {
     app.wait_until_only_idle();
 }
 
+/// Connections that have carried one request each.
+fn used(pod: &TestPod, count: usize) -> Vec<RawClient> {
+    let mut clients: Vec<_> = (0..count).map(|_| pod.client()).collect();
+    for client in &mut clients {
+        client.get("/").response().expect(200).expect_close(false);
+    }
+    clients
+}
+
 #[test]
 fn the_report_says_what_happened() {
     let gate = Gate::default();
     let app = FakeApp::polls(&gate);
     let pod = TestPod::before(&app).env("PARKED_AFTER", "100ms").start();
-    let open = |count: usize, target: &str| -> Vec<RawClient> {
-        let mut clients: Vec<_> = (0..count).map(|_| pod.client()).collect();
-        for client in &mut clients {
-            client.get(target);
-            if target == "/" {
-                client.response().expect(200);
-            }
-        }
-        clients
-    };
-    let (idle, late, leaving) = (open(3, "/"), open(4, "/"), open(2, "/"));
-    let polls = open(2, "/poll");
+    let (idle, late, leaving) = (used(&pod, 3), used(&pod, 4), used(&pod, 2));
+    let mut polls = [pod.client(), pod.client()];
+    for poll in &mut polls {
+        poll.get("/poll");
+    }
     pod.wait_for_count("parked", 2);
     let before = pod.status()["counts"]["requests_served"].as_u64().unwrap();
     assert_eq!(before, 9);
@@ -586,14 +589,21 @@ fn the_report_says_what_happened() {
             ("peers_ignoring_close", 0),
         ],
     );
+}
+
+#[test]
+fn the_report_tells_the_way_through_the_phases() {
+    let app = FakeApp::echo();
+    let pod = TestPod::before(&app).start();
+    pod.post("/drain").expect(200);
+    pod.get("/prestop/pod").expect(200);
+    pod.wait_for_phase("Drained");
+    pod.terminate();
+    assert_eq!(pod.wait_for_exit(), 0);
     let report = pod.report();
-    let phases: Vec<_> = report["phases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|step| step["phase"].as_str().unwrap())
-        .collect();
-    assert_eq!(phases, ["Starting", "Serving", "Draining", "Drained"]);
+    let steps = report["phases"].as_array().unwrap().iter();
+    let phases: Vec<_> = steps.map(|step| step["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["Starting", "Serving", "Shedding", "Draining", "Drained"]);
     assert!(report["duration_ms"].as_u64().unwrap() >= 200);
 }
 
@@ -605,8 +615,7 @@ fn the_report_is_one_json_object_in_one_line() {
     assert_eq!(pod.wait_for_exit(), 0);
     let line = pod.wait_for_log("drain_report");
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let report = if line["report"].is_null() { &line } else { &line["report"] };
-    assert!(report["abandoned"].is_object(), "not an object but text to be parsed again: {line:#}");
+    assert!(line["abandoned"].is_object(), "not an object but text to be parsed again: {line:#}");
 }
 
 #[test]

@@ -202,8 +202,10 @@ impl<R: Read> Wire<R> {
         loop {
             let line = self.line()?;
             let digits = match line.iter().position(|byte| *byte == b';') {
-                Some(end) if extensions => &line[..end],
-                _ => &line[..],
+                // RFC 9112 7.1.1 allows blanks before the semicolon; without one nobody reads them in two ways.
+                Some(end) if extensions => line[..end].trim_ascii_end(),
+                None if extensions => line.trim_ascii_end(),
+                Some(_) | None => &line[..],
             };
             let Some(size) = chunk_size(digits) else { return illegal("a chunk size", &line) };
             if size == 0 {
