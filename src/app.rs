@@ -5,12 +5,12 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout_at};
 
 use crate::{
     admin, app_drain,
     clock::Clock,
-    config::Config,
+    config::{Config, Log},
     lifecycle::{
         driver::{self, Driver, Outcome, Reports, Trigger, Watch},
         machine::{Exit, Machine},
@@ -20,6 +20,7 @@ use crate::{
     proxy::{Context, Workers},
     readiness::{Prober, poll::watch_readiness, reach::watch_reach},
     signals::Signals,
+    telemetry,
     tracker::Tracker,
 };
 
@@ -59,6 +60,7 @@ struct Parts {
 pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError> {
     let listeners = Listener::bind_all(&config.routes)?;
     let admin = admin::bind(config.admin_addr)?;
+    let log = config.log.clone();
     let parts = Parts::new(config);
     let _signals = signals.forward(parts.trigger.clone())?;
     let reports = parts.reports.clone();
@@ -70,7 +72,7 @@ pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError>
     workers.stop();
     let report = reports.last();
     if let Some(report) = &report {
-        publish(report);
+        publish(report, &log);
     }
     tracing::info!(event = "exit", exit = ?outcome.exit, "the process ends");
     admin.stop();
@@ -95,7 +97,7 @@ async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io:
         Err(error) = accepting => return Err(error),
     };
     if outcome.exit == Exit::Leave {
-        see_off(&config, &listeners, &slots, workers, clock).await;
+        see_off(&config, &listeners, &slots, workers, clock, &watch).await;
     }
     Ok(outcome)
 }
@@ -118,6 +120,7 @@ async fn see_off(
     slots: &Slots,
     workers: &Workers,
     clock: Clock,
+    watch: &Watch,
 ) {
     let all_closed = async {
         loop {
@@ -131,7 +134,11 @@ async fn see_off(
             }
         }
     };
-    if timeout(config.linger, all_closed).await.is_err() {
+    // A connection that has just come is given the quiet time for its request, and its peer the linger to close.
+    let enough = clock.now() + config.budget.drain_quiet() + config.linger;
+    let hard_stop = watch.phase().departure().map(|drain| config.budget.hard_stop(drain.since));
+    let deadline = clock.instant(hard_stop.map_or(enough, |at| at.min(enough)));
+    if timeout_at(deadline, all_closed).await.is_err() {
         tracing::info!(
             "some peers keep their connections open after the linger; they are closed now"
         );
@@ -139,15 +146,16 @@ async fn see_off(
 }
 
 /// Makes the drain report known in all the places it outlives the process in.
-fn publish(report: &Report) {
-    let json = match serde_json::to_string(report) {
-        Ok(json) => json,
+fn publish(report: &Report, log: &Log) {
+    let object = match serde_json::to_value(report) {
+        Ok(object) => object,
         Err(error) => {
             tracing::error!(%error, "the drain report can't be written");
             return;
         }
     };
-    tracing::info!(event = "drain_report", report = json, "the drain is over");
+    let json = object.to_string();
+    telemetry::log_object(log, "drain_report", "the drain is over", object);
     let file = Path::new(TERMINATION_LOG);
     if file.exists()
         && let Err(error) = std::fs::write(file, &json)

@@ -45,6 +45,9 @@ pub enum Command {
     Proxy,
     /// Show what it is good for, on this machine: an app with long polls, with and without lameduck
     Demo(DemoArgs),
+    /// The app of the demo
+    #[command(hide = true)]
+    DemoApp(DemoAppArgs),
     /// Talk to a running sidecar, or about it.
     #[command(flatten)]
     Tool(Tool),
@@ -56,6 +59,14 @@ pub struct DemoArgs {
     /// Leave everything running afterwards and print URLs to try by hand
     #[arg(long)]
     pub keep: bool,
+}
+
+/// Options of `demo-app`, which only the demo starts.
+#[derive(Clone, Debug, Args)]
+pub struct DemoAppArgs {
+    /// The loopback port to serve on
+    #[arg(long)]
+    pub port: u16,
 }
 
 /// The tools around a running sidecar.

@@ -21,6 +21,7 @@ pub mod app_drain;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod exit;
 pub mod lifecycle;
 pub mod listener;

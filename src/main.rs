@@ -1,13 +1,13 @@
 //! The binary: exit codes, and nothing else that a library could hold.
 
-use std::{ffi::OsStr, io::IsTerminal as _, process::ExitCode};
+use std::{ffi::OsStr, process::ExitCode};
 
 use clap::Parser as _;
 use lameduck::{
     app::{self, RunError},
-    cli::{self, Cli, Command, DemoArgs},
+    cli::{self, Cli, Command, DemoAppArgs, DemoArgs},
     config::Config,
-    exit,
+    demo, exit,
     lifecycle::report::Report,
     process::{self, Env},
     signals::{self, Signals},
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Proxy => start_proxy(signals),
         Command::Demo(args) => start_demo(&args),
+        Command::DemoApp(args) => start_demo_app(&args),
         Command::Tool(tool) => tool.run(&Env::from_process()),
     }
 }
@@ -44,8 +45,7 @@ fn start_proxy(signals: Option<std::io::Result<Signals>>) -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
-    let output = if std::io::stdout().is_terminal() { Output::Terminal } else { Output::Plain };
-    if let Err(error) = telemetry::init(&config.log, output) {
+    if let Err(error) = telemetry::init(&config.log, Output::of_stdout()) {
         cli::complain(&error.into());
         return ExitCode::from(exit::INTERNAL);
     }
@@ -71,10 +71,22 @@ fn run_proxy(
     app::run(config, signals.unwrap_or_else(signals::install)?)
 }
 
-// WIRE(lead): lameduck::demo::run(args)
-fn start_demo(_args: &DemoArgs) -> ExitCode {
-    cli::complain(&anyhow::anyhow!("the demo is not wired yet"));
-    ExitCode::from(exit::INTERNAL)
+fn start_demo(args: &DemoArgs) -> ExitCode {
+    let options = demo::Options::for_stdout(args.keep);
+    demo::run(options, &mut std::io::stdout().lock()).unwrap_or_else(|error| {
+        cli::complain(&error);
+        ExitCode::from(exit::INTERNAL)
+    })
+}
+
+fn start_demo_app(args: &DemoAppArgs) -> ExitCode {
+    match demo::app::run(args.port) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => {
+            cli::complain(&error);
+            ExitCode::from(exit::INTERNAL)
+        }
+    }
 }
 
 /// Help goes to standard output and is what was asked for; everything else is a usage error.

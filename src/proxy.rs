@@ -179,7 +179,7 @@ async fn serve(worker: Rc<Worker>, accepted: Accepted, _held: Held) {
         }
     };
     worker.tracker.add(Count::Accepted, 1);
-    worker.tracker.arrived(at);
+    let arrival_before = worker.tracker.arrived(at);
     let _panic = PanicCount(worker.tracker.clone());
     let conn = Conn {
         route,
@@ -187,6 +187,7 @@ async fn serve(worker: Rc<Worker>, accepted: Accepted, _held: Held) {
         peer: peer.ip().to_canonical(),
         alarm: worker.alarms.add(),
         accepted_at: at,
+        arrival_before,
         seed: worker.random(),
         requests: 0,
         inbox: Vec::new(),

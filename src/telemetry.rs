@@ -3,7 +3,12 @@
 //! JSON lines are flat, so that `"event":"drain_report"` is a top-level key. Text lines are for people; what
 //! clients sent can't forge a second line or move the cursor in either. Not here: what is logged.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
+};
+
+use serde_json::Value;
 
 use tracing::{Subscriber, field::Field, info};
 use tracing_subscriber::{
@@ -12,6 +17,7 @@ use tracing_subscriber::{
     fmt::{
         FormatFields, MakeWriter,
         format::{Writer, debug_fn},
+        time::{FormatTime as _, SystemTime},
     },
 };
 
@@ -46,7 +52,7 @@ struct Escaped<'a, 'w>(&'a mut Writer<'w>);
 ///
 /// If the filter is not understood or logging was started before.
 pub fn init(log: &Log, output: Output) -> Result<(), TelemetryError> {
-    let subscriber = subscriber(log, output, std::io::stdout)?;
+    let subscriber = subscriber(log, output, io::stdout)?;
     tracing::subscriber::set_global_default(subscriber)?;
     Ok(())
 }
@@ -61,6 +67,35 @@ pub fn log_config(config: &Config) {
     info!(event = "config", set = listed(false), defaults = listed(true), "configuration");
 }
 
+/// Logs `event` with the fields of `object` as they are, nested ones too, which events of `tracing` can't have.
+pub fn log_object(log: &Log, event: &'static str, message: &'static str, object: Value) {
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    if format(log, Output::of_stdout()) == LogFormat::Text {
+        info!(event, "{message}: {object}");
+        return;
+    }
+    let mut timestamp = String::new();
+    // Writing into a string can't fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let mut line = serde_json::json!({
+        "timestamp": timestamp, "level": "INFO", "message": message, "event": event,
+    });
+    if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), object) {
+        line.extend(fields);
+    }
+    // One call writes one line, because standard output is locked for it. Where nobody reads, nobody is told.
+    let _closed = io::stdout().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+fn format(log: &Log, output: Output) -> LogFormat {
+    log.format.unwrap_or(match output {
+        Output::Plain => LogFormat::Json,
+        Output::Terminal => LogFormat::Text,
+    })
+}
+
 fn subscriber<W>(
     log: &Log,
     output: Output,
@@ -71,11 +106,7 @@ where
 {
     let filter = EnvFilter::builder().parse(&log.filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let format = log.format.unwrap_or(match output {
-        Output::Plain => LogFormat::Json,
-        Output::Terminal => LogFormat::Text,
-    });
-    Ok(match format {
+    Ok(match format(log, output) {
         LogFormat::Json => {
             Box::new(lines.json().flatten_event(true).with_span_list(false).finish())
         }
@@ -95,6 +126,16 @@ fn text_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
         write!(Escaped(writer), "{value:?}")
     };
     debug_fn(write_field).delimited(" ")
+}
+
+// === impl Output ===
+
+impl Output {
+    /// What standard output is.
+    #[must_use]
+    pub fn of_stdout() -> Self {
+        if io::stdout().is_terminal() { Self::Terminal } else { Self::Plain }
+    }
 }
 
 // === impl Escaped ===
@@ -144,7 +185,7 @@ mod tests {
             info!(event = "drain_report", path = "/a\r\n{\"event\":\"forged\"}", "drained");
         });
         let [line] = lines.lines().collect::<Vec<_>>()[..] else { panic!("{lines:?}") };
-        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        let object: Value = serde_json::from_str(line).unwrap();
         assert_eq!(object["event"], "drain_report");
         assert_eq!(object["message"], "drained");
         assert_eq!(object["level"], "INFO");

@@ -306,9 +306,20 @@ impl WorkerTracker {
         Guard { tracker: self.clone(), gauge }
     }
 
-    /// Notes that a connection or request has come at `now`.
-    pub fn arrived(&self, now: Uptime) {
+    /// Notes that a connection or request has come at `now`. Returns when the one before it came.
+    pub fn arrived(&self, now: Uptime) -> Uptime {
+        let before = point(&self.cells.last_arrival_us);
         self.cells.last_arrival_us.store(micros(now), Relaxed);
+        before
+    }
+
+    /// Takes back that a connection came at `at`, because it turned out to be a health checker's; `before` is what
+    /// [`WorkerTracker::arrived`] returned for it. Nothing happens if somebody else has come since.
+    pub fn take_back(&self, at: Uptime, before: Uptime) {
+        let cell = &self.cells.last_arrival_us;
+        if cell.load(Relaxed) == micros(at) {
+            cell.store(micros(before), Relaxed);
+        }
     }
 
     /// Notes that something was exchanged with the app at `now`.

@@ -36,6 +36,8 @@ pub(super) struct Conn {
     pub(super) peer: IpAddr,
     pub(super) alarm: Alarm,
     pub(super) accepted_at: Uptime,
+    /// When the connection or request before it came.
+    pub(super) arrival_before: Uptime,
     /// Its place in every spread.
     pub(super) seed: f32,
     /// Requests read so far.
@@ -231,7 +233,9 @@ impl Conn {
 
     fn idle_deadline(&self, idle_since: Uptime) -> Uptime {
         let config = &self.worker.config;
-        let timeout = idle_since + config.idle_timeout;
+        // A client that connects has a request to send, and is held to the limit for its head.
+        let limit = if self.requests == 0 { config.timeouts.header } else { config.idle_timeout };
+        let timeout = idle_since + limit.min(config.idle_timeout);
         let by_phase = match self.worker.phase().idle() {
             IdleRule::Keep | IdleRule::Timeout => return timeout,
             IdleRule::HalfClose => Uptime::ZERO,
@@ -243,9 +247,10 @@ impl Conn {
                 self.seed,
             ),
         };
-        // A connection that was just opened was opened for a request that is on its way.
-        let first_request =
-            if self.requests == 0 { idle_since + config.linger } else { Uptime::ZERO };
+        // A connection that was just opened was opened for a request that is on its way; the silence that proves
+        // that nobody comes any more proves it for one connection too.
+        let quiet = config.budget.drain_quiet();
+        let first_request = if self.requests == 0 { idle_since + quiet } else { Uptime::ZERO };
         by_phase.max(first_request).min(timeout)
     }
 

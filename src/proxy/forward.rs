@@ -156,7 +156,8 @@ async fn deliver(
         Ok(()) => After::Close,
         Err(cut) => return in_flight.cut(cut, &answer),
     };
-    if answer.app_persists && answer.excess.is_empty() && upload.has_read_all() {
+    // A connection that was offered another protocol may be about to speak it: it carries nothing else.
+    if answer.app_persists && answer.excess.is_empty() && upload.has_read_all() && !task.upgrade {
         upload.forget(&worker);
         worker.upstreams[conn.route].keep(lease, answer.hint);
     }
@@ -325,7 +326,7 @@ impl InFlight {
             target: "lameduck::access",
             event = "access",
             method = entry.method,
-            target = entry.target,
+            path = entry.path,
             status = status.unwrap_or(0),
             duration_ms,
             "request"

@@ -50,7 +50,12 @@ pub enum Delivery {
 
 /// Writes the head that goes to the app.
 pub fn to_upstream(request: &Request<'_, '_>, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
-    put(out, &[request.method.as_bytes(), b" ", request.target.as_bytes(), b" HTTP/1.1\r\nHost: "]);
+    // RFC 9112 §3.2.1: an empty path is sent as "/".
+    let root: &[u8] = if request.target.starts_with('?') { b"/" } else { b"" };
+    put(
+        out,
+        &[request.method.as_bytes(), b" ", root, request.target.as_bytes(), b" HTTP/1.1\r\nHost: "],
+    );
     put(out, &[request.host.unwrap_or(forwarding.default_host.as_bytes()), b"\r\n"]);
     let mut seen = Seen::default();
     for field in request.fields {

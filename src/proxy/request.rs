@@ -36,7 +36,7 @@ pub struct HeadLimits {
 pub struct Request<'h, 'b> {
     /// The method, as sent.
     pub method: &'b str,
-    /// The target in origin-form or `*`.
+    /// The target in origin-form or `*`. It begins with `?` if it came in absolute-form with an empty path.
     pub target: &'b str,
     /// The authority: from the target in absolute-form, else from `Host`.
     pub host: Option<&'b [u8]>,
@@ -255,8 +255,7 @@ fn absolute_form(target: &str) -> Option<(&str, &str)> {
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    // `http://host?query` has an empty path that origin-form can't show; no known client sends it.
-    (!path.starts_with('?')).then_some((authority, path))
+    Some((authority, path))
 }
 
 /// What the field lines say, before it is weighed.
@@ -297,7 +296,9 @@ impl<'b> Notes<'b> {
             }
             Field::Expect => return Err(Fault::Expectation),
             Field::LookAlike => {
-                return Err(Fault::BadRequest("field name with underscore that reads like framing"));
+                return Err(Fault::BadRequest(
+                    "field name with underscore that reads like framing",
+                ));
             }
             Field::Te => {
                 self.takes_trailers |= list(value).any(|te| te.eq_ignore_ascii_case(b"trailers"))

@@ -1,6 +1,6 @@
 //! One request as it waits to be sent: everything that is needed once the bytes it was read from are gone.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use http::StatusCode;
 
@@ -56,7 +56,8 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) method: String,
-    pub(super) target: String,
+    /// The target; what is not plain ASCII is percent-encoded, so that it can't forge lines or command terminals.
+    pub(super) path: String,
 }
 
 // === impl Task ===
@@ -128,6 +129,9 @@ fn count_arrival(conn: &Conn, task: &Task, is_leaving: bool) {
     tracker.add(Count::Requests, 1);
     if task.is_probe {
         tracker.add(Count::ProbeRequests, 1);
+        if conn.requests == 0 {
+            tracker.take_back(conn.accepted_at, conn.arrival_before);
+        }
         return;
     }
     tracker.arrived(task.started);
@@ -154,6 +158,15 @@ fn release_for(rules: &[ReleaseRule], request: &Request<'_, '_>) -> Option<(Stat
 
 impl Entry {
     fn new(request: &Request<'_, '_>) -> Box<Self> {
-        Box::new(Self { method: request.method.to_owned(), target: request.target.to_owned() })
+        let mut path = String::with_capacity(request.target.len());
+        for byte in request.target.bytes() {
+            if byte.is_ascii_graphic() {
+                path.push(char::from(byte));
+            } else {
+                // Writing into a string can't fail.
+                let _ = write!(path, "%{byte:02x}");
+            }
+        }
+        Box::new(Self { method: request.method.to_owned(), path })
     }
 }

@@ -5,6 +5,8 @@
 //! meanwhile but what a retry needs, and that only until the request counts as parked: a connection that dies later
 //! than that was not found dead, so the request must not be sent again.
 
+mod answer;
+
 use std::{
     task::{Context, Poll},
     time::Duration,
@@ -13,12 +15,10 @@ use std::{
 use super::{
     conn::Conn,
     error::Fault,
-    framing::Framing,
-    headers::{self, Delivery},
+    headers,
     io::Socket,
-    keep_alive::{self, Facts, Verdict},
     pace,
-    relay::{Broken, End, Output, Relay},
+    relay::{Broken, End, Relay},
     request::Parsed,
     response::{self, Response},
     task::Task,
@@ -28,6 +28,8 @@ use crate::{
     tracker::{Count, Guard},
     units::Uptime,
 };
+
+pub(super) use self::answer::Answer;
 
 /// How long a client that waits for 100 is kept waiting if the app says nothing: as long as curl waits.
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
@@ -60,24 +62,6 @@ enum Upload {
     Done,
     /// There is more to send.
     Going,
-}
-
-/// A response head, on its way to the client.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    /// The head and the body to the client.
-    pub(super) download: Relay,
-    /// Bytes the app sent after the end of its response, or of the head of a 101.
-    pub(super) excess: Vec<u8>,
-    pub(super) verdict: Verdict,
-    /// Whether the connection to the app outlives the response.
-    pub(super) app_persists: bool,
-    /// The app's `Keep-Alive: timeout`.
-    pub(super) hint: Option<Duration>,
-    /// Whether a cut body would look whole: its end is the end of the connection.
-    pub(super) ends_with_connection: bool,
-    pub(super) was_parked: bool,
 }
 
 /// Why no response head came.
@@ -259,83 +243,6 @@ impl<'a> Wait<'a> {
         if let Poll::Ready(Ok(n)) = self.conn.socket.poll_write(cx, &self.reply) {
             self.reply.drain(..n);
         }
-    }
-
-    fn switch(&mut self, response: &Response<'_, '_>, rest: &[u8]) -> Result<Answer, Fault> {
-        if !self.task.upgrade {
-            return Err(Fault::BadUpstream("it switched protocols unasked"));
-        }
-        let mut head = std::mem::take(&mut self.reply);
-        headers::to_client_switching(response, &mut head);
-        let worker = &self.conn.worker;
-        let download =
-            Relay::new(Framing::UntilClose, Output::Plain, head, worker, Count::ClientBytesOut);
-        let mut answer = self.outcome(response, download, Verdict::Close);
-        answer.excess.extend_from_slice(rest);
-        Ok(answer)
-    }
-
-    /// Settles the final response: this is the moment at which the connection's fate is decided.
-    fn answer(&mut self, response: &Response<'_, '_>, rest: &[u8]) -> Result<Answer, Fault> {
-        let chunked = match response.framing {
-            Framing::Chunked | Framing::UntilClose => self.task.http11,
-            Framing::Length(_) | Framing::None => false,
-        };
-        let verdict = self.verdict();
-        let worker = &self.conn.worker;
-        let (delivery, output) = if chunked {
-            (Delivery::Chunked, Output::Chunked)
-        } else {
-            (Delivery::Plain, Output::Plain)
-        };
-        let mut head = std::mem::take(&mut self.reply);
-        if head.capacity() == 0 {
-            head = worker.take_buffer();
-        }
-        headers::to_client(response, delivery, &worker.closing(verdict), &mut head);
-        let mut download =
-            Relay::new(response.framing, output, head, worker, Count::ClientBytesOut);
-        if chunked && self.task.takes_trailers {
-            download.pass_trailers(headers::declared_trailers(response.fields));
-        }
-        let used =
-            download.feed(rest).map_err(|_| Fault::BadUpstream("its chunked body is broken"))?;
-        let mut answer = self.outcome(response, download, verdict);
-        answer.excess.extend_from_slice(&rest[used..]);
-        answer.ends_with_connection =
-            !chunked && matches!(response.framing, Framing::UntilClose | Framing::Chunked);
-        Ok(answer)
-    }
-
-    fn outcome(
-        &mut self,
-        response: &Response<'_, '_>,
-        download: Relay,
-        verdict: Verdict,
-    ) -> Answer {
-        Answer {
-            status: response.status,
-            download,
-            excess: Vec::new(),
-            verdict,
-            app_persists: response.persistent,
-            hint: response.keep_alive_timeout,
-            ends_with_connection: false,
-            was_parked: self.parked.take().is_some(),
-        }
-    }
-
-    fn verdict(&self) -> Verdict {
-        let worker = &self.conn.worker;
-        let facts = Facts {
-            accepted_at: self.conn.accepted_at,
-            seed: self.conn.seed,
-            requests: self.conn.requests,
-            client_persists: self.task.client_persists,
-            request_read: self.upload.has_read_all(),
-            next_request_read: !self.conn.inbox.is_empty(),
-        };
-        keep_alive::decide(&worker.phase(), &worker.rules(), &facts, worker.clock.now())
     }
 
     /// What phase and time say about the wait, and when to look again.
