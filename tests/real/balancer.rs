@@ -22,6 +22,8 @@ const PACE: Duration = Duration::from_millis(25);
 const MAX_IN_FLIGHT: usize = 512;
 /// Connections are renewed after this many requests, so that the load moves to a new endpoint within seconds.
 const REQUESTS_PER_CONNECTION: u32 = 50;
+/// More idle connections than this are not kept, so that the load does not live on old ones for long.
+const MAX_IDLE: usize = 32;
 /// No short request takes this long unless it is lost.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The load ends by itself after this.
@@ -156,7 +158,10 @@ impl Balancer {
             && !response.close
             && connection.requests < REQUESTS_PER_CONNECTION
         {
-            lock(&self.idle).push(connection);
+            let mut idle = lock(&self.idle);
+            if idle.len() < MAX_IDLE {
+                idle.push(connection);
+            }
         }
         (pod, reused, answer)
     }

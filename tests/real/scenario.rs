@@ -22,7 +22,11 @@ const LONGEST_REACTION: Duration = Duration::from_secs(1);
 const PROPAGATION: Duration = Duration::from_secs(3);
 /// Two answers that come at once may be read in either order.
 const ORDER_SLACK: Duration = Duration::from_millis(100);
-/// How long each state is looked at.
+/// A pod that serves is looked at for this many answers: two seconds of the least load.
+const SERVED: usize = 1000;
+/// The load has to come back to a pod that serves within this time, on connections that are made after that.
+const LONGEST_RETURN: Duration = Duration::from_secs(15);
+/// How long other states are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
 struct Scenario {
@@ -98,10 +102,16 @@ impl Scenario {
 
     /// The pod must take traffic without announcing close.
     async fn look_at_serving(&mut self, since: Uptime) -> Result<(), String> {
-        tokio::time::sleep(LOOK).await;
-        let answers = self.balancer.answers_since(self.leaver.proxy_addr, since);
-        expect_some(&answers, "while serving")?;
-        expect_no_close(&answers, "while serving")
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        while self.clock.now() < since + LONGEST_RETURN {
+            ticks.tick().await;
+            let answers = self.balancer.answers_since(self.leaver.proxy_addr, since);
+            expect_no_close(&answers, "while serving")?;
+            if answers.len() >= SERVED {
+                return Ok(());
+            }
+        }
+        Err(format!("less than {SERVED} answers in {LONGEST_RETURN:?} while serving"))
     }
 
     /// The app turns unready and stays alive: its connections must be told, and new ones too.
