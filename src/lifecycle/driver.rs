@@ -117,10 +117,11 @@ impl Watch {
         *self.phase.borrow()
     }
 
-    /// Whether the phase has changed since [`Watch::update`] was last called on this handle: one atomic load.
+    /// Whether the phase may have changed since [`Watch::update`] was last called on this handle: one atomic load.
+    /// Once the driver has ended the answer is always yes, because its last phase may not have been seen yet.
     #[must_use]
     pub fn has_changed(&self) -> bool {
-        self.phase.has_changed().unwrap_or(false)
+        self.phase.has_changed().unwrap_or(true)
     }
 
     /// The phase now; [`Watch::changed`] waits for the next one.
@@ -199,13 +200,14 @@ impl Driver {
 
     fn publish(&self, now: Uptime) {
         let to = self.machine.phase();
+        // Counted before anybody can act on the phase: what they do is part of it.
+        let counts = self.tracker.counts();
         let mut from = to;
         let changed = self.phase.send_if_modified(|phase| {
             from = std::mem::replace(phase, to);
             from != to
         });
         if changed {
-            let counts = self.tracker.counts();
             self.reports.journal().entered(&to, now, &counts);
             tracing::info!(
                 event = "phase",
