@@ -7,7 +7,7 @@ const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, fields: 100 };
 /// What a head means, in words, or the fault.
 fn meaning(head: &str) -> Result<String, Fault> {
     let parsed = parse(head.as_bytes(), LIMITS, |length, request| {
-        let host = request.host.map_or("-".into(), |host| host.escape_ascii().to_string());
+        let host = request.host.unwrap_or(b"-").escape_ascii().to_string();
         let upgrade = request
             .upgrade
             .as_ref()
