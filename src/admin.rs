@@ -36,6 +36,7 @@ use crate::{
         ReadinessOnTermination,
         driver::{Reports, Trigger, Watch},
     },
+    memory::Pressure,
     readiness::Prober,
     tracker::Tracker,
 };
@@ -61,6 +62,8 @@ pub struct Context {
     pub watch: Watch,
     /// The counts.
     pub tracker: Tracker,
+    /// How scarce memory is.
+    pub pressure: Pressure,
     /// The present.
     pub clock: Clock,
     /// Asks the app's probes.

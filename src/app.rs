@@ -17,6 +17,10 @@ use crate::{
         report::Report,
     },
     listener::{BindError, Listener, Slots},
+    memory::{
+        self, Pressure,
+        cgroup::{CGROUPS, Cgroup},
+    },
     proxy::{Context, Workers},
     readiness::{Prober, poll::watch_readiness, reach::watch_reach},
     signals::Signals,
@@ -46,6 +50,7 @@ struct Parts {
     config: Arc<Config>,
     clock: Clock,
     tracker: Tracker,
+    pressure: Pressure,
     trigger: Trigger,
     watch: Watch,
     prober: Prober,
@@ -72,7 +77,7 @@ pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError>
     workers.stop();
     let report = reports.last();
     if let Some(report) = &report {
-        publish(report, &log);
+        publish(report, &log, Path::new(TERMINATION_LOG));
     }
     tracing::info!(event = "exit", exit = ?outcome.exit, "the process ends");
     admin.stop();
@@ -81,7 +86,8 @@ pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError>
 
 /// Accepts and drives the phase until the process may end; then sees the last connections off.
 async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io::Result<Outcome> {
-    let Parts { config, clock, tracker: _, trigger, watch, prober, driver, reports: _ } = parts;
+    let Parts { config, clock, tracker: _, pressure, trigger, watch, prober, driver, reports: _ } =
+        parts;
     let mut tasks = JoinSet::new();
     let upstreams = config.routes.iter().map(|route| route.upstream.clone()).collect();
     let connect_timeout = config.upstream.connect_timeout;
@@ -90,7 +96,10 @@ async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io:
     if let Some(url) = config.app_drain_url.clone() {
         tasks.spawn(app_drain::watch_drain(url, watch.clone()));
     }
-    let slots = Slots::new(config.limits.max_connections);
+    if let Some(cgroup) = Cgroup::find(Path::new(CGROUPS)) {
+        tasks.spawn(memory::watch(cgroup, pressure.clone(), clock));
+    }
+    let slots = Slots::new(config.limits.max_connections, pressure);
     let accepting = accept_all(&listeners, &slots, workers, clock);
     let outcome = tokio::select! {
         outcome = driver.run() => outcome,
@@ -145,8 +154,8 @@ async fn see_off(
     }
 }
 
-/// Makes the drain report known in all the places it outlives the process in.
-fn publish(report: &Report, log: &Log) {
+/// Makes the drain report known in all the places it outlives the process in: the log, and `message` if it is there.
+fn publish(report: &Report, log: &Log, message: &Path) {
     let object = match serde_json::to_value(report) {
         Ok(object) => object,
         Err(error) => {
@@ -156,11 +165,10 @@ fn publish(report: &Report, log: &Log) {
     };
     let json = object.to_string();
     telemetry::log_object(log, "drain_report", "the drain is over", object);
-    let file = Path::new(TERMINATION_LOG);
-    if file.exists()
-        && let Err(error) = std::fs::write(file, &json)
+    if message.exists()
+        && let Err(error) = std::fs::write(message, &json)
     {
-        tracing::warn!(%error, file = TERMINATION_LOG, "the drain report can't be written there");
+        tracing::warn!(%error, file = %message.display(), "the drain report can't be written there");
     }
 }
 
@@ -175,7 +183,8 @@ impl Parts {
         let (trigger, watch, driver) = driver::new(machine, clock, tracker.clone());
         let prober = prober.feeding(trigger.clone());
         let reports = driver.reports();
-        Self { config: Arc::new(config), clock, tracker, trigger, watch, prober, driver, reports }
+        let (config, pressure) = (Arc::new(config), Pressure::none());
+        Self { config, clock, tracker, pressure, trigger, watch, prober, driver, reports }
     }
 
     fn admin(&self) -> admin::Context {
@@ -183,6 +192,7 @@ impl Parts {
             trigger: self.trigger.clone(),
             watch: self.watch.clone(),
             tracker: self.tracker.clone(),
+            pressure: self.pressure.clone(),
             clock: self.clock,
             prober: self.prober.clone(),
             token: self.config.hook_token.clone(),
@@ -197,6 +207,7 @@ impl Parts {
             clock: self.clock,
             watch: self.watch.clone(),
             tracker: self.tracker.clone(),
+            pressure: self.pressure.clone(),
         }
     }
 }

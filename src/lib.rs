@@ -25,6 +25,7 @@ pub mod demo;
 pub mod exit;
 pub mod lifecycle;
 pub mod listener;
+pub mod memory;
 pub mod metrics;
 pub mod process;
 pub mod proxy;

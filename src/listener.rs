@@ -1,4 +1,4 @@
-//! The proxy ports: bind, accept with back-off, pause at the connection limit.
+//! The proxy ports: bind, accept with back-off, pause at the connection limit and while memory is critical.
 //!
 //! The listening sockets stay open to the very end: a connection in the accept queue of a closed listener is reset,
 //! and kube-proxy sends new ones for seconds after the pod has begun to leave.
@@ -19,6 +19,7 @@ use tokio::{net::TcpListener, sync::Notify};
 use crate::{
     clock::Clock,
     config::Route,
+    memory::Pressure,
     proxy::{Accepted, Workers},
 };
 
@@ -58,6 +59,7 @@ struct Shared {
     open: AtomicUsize,
     max: usize,
     freed: Notify,
+    pressure: Pressure,
 }
 
 /// One open connection's place.
@@ -81,7 +83,7 @@ impl Listener {
         routes.iter().map(|route| route.listen).enumerate().map(bind).collect()
     }
 
-    /// Accepts until dropped. Pauses while all slots are taken; never spins.
+    /// Accepts until dropped. Pauses while all slots are taken or memory is critical; never spins.
     ///
     /// # Errors
     /// The listener can't be registered with the runtime.
@@ -174,16 +176,17 @@ fn is_peers(error: &io::Error) -> bool {
 // === impl Slots ===
 
 impl Slots {
-    /// Places for `max` connections.
+    /// Places for `max` connections, given out while `pressure` allows it.
     #[must_use]
-    pub fn new(max: usize) -> Self {
-        let shared = Shared { open: AtomicUsize::new(0), max, freed: Notify::new() };
+    pub fn new(max: usize, pressure: Pressure) -> Self {
+        let shared = Shared { open: AtomicUsize::new(0), max, freed: Notify::new(), pressure };
         Self { shared: Arc::new(shared) }
     }
 
     /// Waits for a place.
     pub async fn take(&self) -> Slot {
         loop {
+            self.shared.pressure.relief().await;
             let freed = self.shared.freed.notified();
             if self.shared.open.load(SeqCst) < self.shared.max {
                 return self.force();

@@ -17,6 +17,7 @@ use prometheus_client::{
 
 use crate::{
     lifecycle::{Phase, ShedReason},
+    memory::level::Level,
     tracker::{Count, Counts, LATENCY_BOUNDS_US, Latency},
     units::Uptime,
 };
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub phase: Phase,
     /// The present.
     pub now: Uptime,
+    /// How scarce memory is.
+    pub memory: Level,
     /// Hook calls that were answered 403.
     pub hooks_refused: u64,
     /// Containers' preStop hooks that are being held.
@@ -185,7 +188,7 @@ impl Exposition {
     }
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Snapshot { counts: _, latency: _, phase, now, hooks_refused, hooks_waiting } =
+        let Snapshot { counts: _, latency: _, phase, now, memory, hooks_refused, hooks_waiting } =
             &self.snapshot;
 
         let names = PHASES.map(|name| ([("phase", name)], u64::from(name == phase.name())));
@@ -212,6 +215,8 @@ impl Exposition {
         self.family(encoder, counter("hooks_refused", help), &[(&[], *hooks_refused)])?;
         let help = "Containers' preStop hooks that are being held.";
         self.family(encoder, gauge("hooks_waiting", help), &[(&[], *hooks_waiting)])?;
+        let help = "Memory near its limit: 1 closes idle connections early, 2 pauses accepting.";
+        self.family(encoder, gauge("memory_pressure", help), &[(&[], *memory as u64)])?;
         let help = "Seconds since the process started.";
         let uptime = now.since_start().as_secs();
         self.family(encoder, gauge("uptime_seconds", help), &[(&[], uptime)])?;

@@ -47,6 +47,7 @@ use crate::{
     config::Config,
     lifecycle::driver::Watch,
     listener::Slot,
+    memory::Pressure,
     tracker::{Count, Tracker, WorkerTracker},
     units::Uptime,
 };
@@ -62,6 +63,8 @@ pub struct Context {
     pub watch: Watch,
     /// The counts; one worker each.
     pub tracker: Tracker,
+    /// How scarce memory is.
+    pub pressure: Pressure,
 }
 
 /// A client connection that nobody serves yet.
@@ -158,10 +161,8 @@ fn run(
         Err(error) => (None, ready.send(Err(error))),
     };
     let (Some(runtime), Ok(())) = (runtime, told) else { return };
-    let Context { config, clock, watch, tracker } = context.clone();
-    let tracker = tracker.worker(index);
+    let worker = Worker::new(context, context.tracker.worker(index), seed(index));
     runtime.block_on(async move {
-        let worker = Worker::new(config, clock, watch, tracker, seed(index));
         tokio::task::spawn_local(Rc::clone(&worker).pulse());
         while let Some((accepted, held)) = queue.recv().await {
             tokio::task::spawn_local(serve(Rc::clone(&worker), accepted, held));

@@ -149,6 +149,7 @@ impl Shared {
             latency: self.context.tracker.latency(),
             phase: self.context.watch.phase(),
             now: self.context.clock.now(),
+            memory: self.context.pressure.level(),
             hooks_refused: self.refused.load(Relaxed),
             hooks_waiting: self.waiting.load(Relaxed),
         }

@@ -438,6 +438,7 @@ impl Rig {
             trigger,
             watch,
             tracker,
+            pressure: Pressure::none(),
             clock,
             prober: Prober::new(&[]),
             token: None,

@@ -23,6 +23,7 @@ fn snapshot() -> Snapshot {
         latency: tracker.latency(),
         phase: Phase::Shedding(Shed { reasons, since: Uptime::ZERO, hook }),
         now: Uptime::from_millis(2_500),
+        memory: Level::Critical,
         hooks_refused: 3,
         hooks_waiting: 2,
     }
@@ -56,6 +57,7 @@ fn the_phase_is_a_set_with_one_member() {
     assert_eq!(samples["lameduck_shedding{reason=\"AppNotReady\"}"], 0.0);
     assert_eq!(samples["lameduck_hooks_refused_total"], 3.0);
     assert_eq!(samples["lameduck_hooks_waiting"], 2.0);
+    assert_eq!(samples["lameduck_memory_pressure"], 2.0);
     assert_eq!(samples["lameduck_uptime_seconds"], 2.0);
     let version = format!("lameduck_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(samples[&version], 1.0);

@@ -233,9 +233,7 @@ impl Conn {
 
     fn idle_deadline(&self, idle_since: Uptime) -> Uptime {
         let config = &self.worker.config;
-        // A client that connects has a request to send, and is held to the limit for its head.
-        let limit = if self.requests == 0 { config.timeouts.header } else { config.idle_timeout };
-        let timeout = idle_since + limit.min(config.idle_timeout);
+        let timeout = self.idle_timeout(idle_since);
         let by_phase = match self.worker.phase().idle() {
             IdleRule::Keep | IdleRule::Timeout => return timeout,
             IdleRule::HalfClose => Uptime::ZERO,
@@ -252,6 +250,21 @@ impl Conn {
         let quiet = config.budget.drain_quiet();
         let first_request = if self.requests == 0 { idle_since + quiet } else { Uptime::ZERO };
         by_phase.max(first_request).min(timeout)
+    }
+
+    /// When the connection has been idle for too long, whatever the phase.
+    fn idle_timeout(&self, idle_since: Uptime) -> Uptime {
+        let config = &self.worker.config;
+        if self.requests == 0 {
+            // A client that connects has a request to send, and is held to the limit for its head.
+            return idle_since + config.timeouts.header.min(config.idle_timeout);
+        }
+        let timeout = idle_since + config.idle_timeout;
+        let quiet_since = idle_since + config.budget.drain_quiet();
+        self.worker.pressure.scarce_since().map_or(timeout, |scarce_since| {
+            let spread = config.close_spread;
+            timeout.min(pace::early_close_at(scarce_since, quiet_since, spread, self.seed))
+        })
     }
 
     /// Answers in the app's place; the connection ends with it.

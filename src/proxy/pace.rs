@@ -1,4 +1,4 @@
-//! Pure. When, within a drain, each connection's turn comes: idle closes and goodbyes, spread and surely in time.
+//! Pure. When each connection's turn comes to be closed: in a drain spread and surely in time, for memory's sake spread.
 //!
 //! Every connection has a seed in `0.0..1.0`; the same seed always gets the same turn, so nothing has to be planned,
 //! stored or cancelled.
@@ -34,6 +34,19 @@ pub fn goodbye_at(departure: &Departure, seed: f32) -> Uptime {
     last - spread.mul_f64(1.0 - f64::from(seed.clamp(0.0, 1.0)))
 }
 
+/// When a connection that has been quiet since `quiet_since` is half-closed because memory is scarce since
+/// `scarce_since`. Whoever becomes quiet later is given as much time as those who were so at the beginning, because a
+/// connection that is closed the moment it is idle is of no use.
+#[must_use]
+pub fn early_close_at(
+    scarce_since: Uptime,
+    quiet_since: Uptime,
+    spread: Duration,
+    seed: f32,
+) -> Uptime {
+    scarce_since.max(quiet_since) + spread.mul_f64(seed.clamp(0.0, 1.0).into())
+}
+
 /// What is kept free before the deadline, so that the last goodbye is on the wire when it comes: two of the longest
 /// pulses of [`super::alarm`], or a twentieth of a short budget.
 fn margin(departure: &Departure) -> Duration {
@@ -64,6 +77,16 @@ mod tests {
         let at =
             |seed| half_close_at(&DRAIN, SECOND * 600, SECOND * 2, SECOND * 5, seed).as_millis();
         assert_eq!([at(0.0), at(1.0)], [15_000, 67_800]);
+    }
+
+    #[test]
+    fn early_closes_are_spread_from_the_shortage_or_the_silence_on() {
+        let at = |scarce, quiet, seed| {
+            let (scarce, quiet) = (Uptime::from_millis(scarce), Uptime::from_millis(quiet));
+            early_close_at(scarce, quiet, SECOND * 10, seed).as_millis()
+        };
+        assert_eq!([at(5_000, 1_000, 0.0), at(5_000, 1_000, 1.0)], [5_000, 15_000]);
+        assert_eq!([at(5_000, 60_000, 0.0), at(5_000, 60_000, 0.5)], [60_000, 65_000]);
     }
 
     #[test]

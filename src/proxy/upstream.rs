@@ -6,22 +6,18 @@
 //!
 //! Not here: sending and receiving on them ([`super::forward`]).
 
-use std::{
-    cell::RefCell,
-    io,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+mod open;
 
-use tokio::net::{TcpStream, UnixStream};
+use std::{cell::RefCell, io, time::Duration};
 
+use self::open::{Opener, is_out_of_ports};
 use super::{
     error::Fault,
     io::{Peeked, Socket},
 };
 use crate::{
     clock::Clock,
-    config::{Config, Route, UpstreamAddr},
+    config::{Config, Route},
     tracker::{Count, Guard, WorkerTracker},
     units::Uptime,
 };
@@ -38,20 +34,13 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(1);
 /// One route's app.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    address: Address,
+    opener: Opener,
     /// `Host` for requests that came without.
     pub(super) default_host: String,
     limits: crate::config::Upstream,
     clock: Clock,
     tracker: WorkerTracker,
     idle: RefCell<Vec<Idle>>,
-}
-
-#[derive(Debug)]
-enum Address {
-    Ip(SocketAddr),
-    Name(String, u16),
-    Unix(std::path::PathBuf),
 }
 
 #[derive(Debug)]
@@ -79,18 +68,10 @@ impl Upstream {
         clock: Clock,
         tracker: WorkerTracker,
     ) -> Self {
-        let (address, default_host) = match &route.upstream {
-            UpstreamAddr::Tcp { host, port } => match host.parse::<IpAddr>() {
-                Ok(ip) => {
-                    let address = SocketAddr::new(ip, *port);
-                    (Address::Ip(address), address.to_string())
-                }
-                Err(_) => (Address::Name(host.clone(), *port), format!("{host}:{port}")),
-            },
-            UpstreamAddr::Unix(path) => (Address::Unix(path.clone()), "localhost".to_owned()),
-        };
+        let opener = Opener::new(&route.upstream);
+        let default_host = opener.default_host();
         let idle = RefCell::new(Vec::new());
-        Self { address, default_host, limits: config.upstream.clone(), clock, tracker, idle }
+        Self { opener, default_host, limits: config.upstream.clone(), clock, tracker, idle }
     }
 
     /// A kept connection that is still good, if there is one.
@@ -111,16 +92,23 @@ impl Upstream {
 
     /// Opens a connection, trying again while the app restarts. `patient` says whether that is worth waiting for.
     pub(super) async fn connect(&self, patient: impl Fn() -> bool) -> Result<Lease, Fault> {
-        let give_up = self.clock.now() + self.limits.connect_budget;
+        let started = self.clock.now();
+        let mut give_up = started + self.limits.connect_budget;
         let mut pause = BACKOFF_MIN;
         loop {
-            let fault = match tokio::time::timeout(self.limits.connect_timeout, self.open()).await {
+            let opening = self.opener.open();
+            let fault = match tokio::time::timeout(self.limits.connect_timeout, opening).await {
                 Ok(Ok(socket)) => {
                     self.tracker.add(Count::UpstreamConnects, 1);
                     return Ok(Lease { socket, reused: false });
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "can't connect to the app");
+                    if is_out_of_ports(&error) {
+                        // Not the restart of an app, which is worth waiting for: those who hold the ports may well
+                        // be waiting for answers too.
+                        give_up = give_up.min(started + self.limits.connect_timeout);
+                    }
                     Fault::Unreachable(describe(&error))
                 }
                 Err(_) => Fault::Unreachable("it did not accept in time"),
@@ -132,16 +120,6 @@ impl Upstream {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACKOFF_MAX);
         }
-    }
-
-    async fn open(&self) -> io::Result<Socket> {
-        let stream = match &self.address {
-            Address::Ip(address) => TcpStream::connect(address).await?,
-            Address::Name(host, port) => TcpStream::connect((host.as_str(), *port)).await?,
-            Address::Unix(path) => return UnixStream::connect(path).await.map(Socket::unix),
-        };
-        stream.set_nodelay(true)?;
-        Ok(Socket::tcp(stream))
     }
 
     /// Keeps a connection for the next request. `hint` is the app's own `Keep-Alive: timeout`.

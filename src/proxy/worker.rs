@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    Context,
     alarm::Alarms,
     headers::Closing,
     keep_alive::{Rules, Verdict},
@@ -20,6 +21,7 @@ use crate::{
     clock::Clock,
     config::Config,
     lifecycle::{Phase, driver::Watch},
+    memory::Pressure,
     tracker::WorkerTracker,
     units::Uptime,
 };
@@ -33,6 +35,7 @@ pub(super) struct Worker {
     pub(super) config: Arc<Config>,
     pub(super) clock: Clock,
     pub(super) tracker: WorkerTracker,
+    pub(super) pressure: Pressure,
     pub(super) alarms: Rc<Alarms>,
     pub(super) upstreams: Vec<Upstream>,
     watch: RefCell<Watch>,
@@ -45,13 +48,8 @@ pub(super) struct Worker {
 // === impl Worker ===
 
 impl Worker {
-    pub(super) fn new(
-        config: Arc<Config>,
-        clock: Clock,
-        mut watch: Watch,
-        tracker: WorkerTracker,
-        seed: u64,
-    ) -> Rc<Self> {
+    pub(super) fn new(context: &Context, tracker: WorkerTracker, seed: u64) -> Rc<Self> {
+        let Context { config, clock, mut watch, tracker: _, pressure } = context.clone();
         let phase = watch.update();
         let upstreams = config
             .routes
@@ -63,6 +61,7 @@ impl Worker {
             config,
             clock,
             tracker,
+            pressure,
             alarms: Alarms::new(),
             upstreams,
             watch: RefCell::new(watch),
@@ -136,12 +135,17 @@ impl Worker {
     pub(super) async fn pulse(self: Rc<Self>) {
         let mut watch = self.watch.borrow().clone();
         let interval = Alarms::pulse_interval(self.shortest_limit());
+        let mut scarce_since = None;
         loop {
             tokio::select! {
                 _ = watch.changed() => self.alarms.ring_all(),
                 () = self.tick(interval) => {
                     let now = self.clock.now();
                     self.alarms.ring_due(now);
+                    let before = std::mem::replace(&mut scarce_since, self.pressure.scarce_since());
+                    if before != scarce_since {
+                        self.alarms.ring_all();
+                    }
                     for upstream in &self.upstreams {
                         upstream.expire(now);
                     }
