@@ -211,3 +211,50 @@ impl Parts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::AccessLog,
+        lifecycle::{Cause, Departed, Departure, Phase, Proof, report::Journal},
+        tracker::Counts,
+        units::Uptime,
+    };
+
+    fn report() -> Report {
+        let (counts, departure) = (
+            Counts::default(),
+            Departure { cause: Cause::Sigterm, since: Uptime::ZERO, deadline: Uptime::NEVER },
+        );
+        let mut journal = Journal::default();
+        journal.entered(&Phase::Draining(departure), Uptime::ZERO, &counts);
+        let departed = Departed { departure, at: Uptime::ZERO, proof: Proof::Idle };
+        journal.entered(&Phase::Drained(departed), Uptime::ZERO, &counts);
+        journal.report(&counts).unwrap()
+    }
+
+    fn log() -> Log {
+        Log { filter: "off".to_owned(), format: None, access: AccessLog::Off }
+    }
+
+    #[test]
+    fn the_termination_message_is_the_report() {
+        let message = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(message.path(), "left from the container's last run").unwrap();
+        let report = report();
+        publish(&report, &log(), message.path());
+        let written = std::fs::read_to_string(message.path()).unwrap();
+        let written: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(written, serde_json::to_value(&report).unwrap());
+        assert_eq!(written["reason"], "SIGTERM");
+    }
+
+    #[test]
+    fn where_kubelet_made_no_file_none_is_made() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let message = folder.path().join("termination-log");
+        publish(&report(), &log(), &message);
+        assert!(!message.exists());
+    }
+}

@@ -230,3 +230,6 @@ fn seed(index: usize) -> u64 {
     hasher.write_usize(index);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

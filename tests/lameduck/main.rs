@@ -20,6 +20,7 @@ mod hooks;
 mod keep_alive;
 mod process;
 mod readiness;
+mod size;
 mod smuggling;
 mod support;
 mod timers;

@@ -2,16 +2,18 @@
 
 use std::net::TcpListener;
 
-use crate::support::{FakeApp, TestPod, ms, pod::PodBuilder};
+use crate::support::{
+    FakeApp, RawClient, TestPod, Then, app::thread, client::get, let_pass, ms, now, pod::PodBuilder,
+};
 
 /// Starts a pod that must not start: its exit code and what it wrote.
 fn refused(pod: PodBuilder) -> (i32, String) {
     let pod = pod.spawn();
     let code = pod.wait_for_exit_within(ms(5000));
-    assert!(crate::support::RawClient::try_connect(pod.proxy).is_err(), "a port was bound");
+    assert!(RawClient::try_connect(pod.proxy).is_err(), "a port was bound");
     // The log's readers may still be at it.
     crate::support::eventually("the complaint", ms(2000), || (!pod.log().is_empty()).then_some(()));
-    crate::support::let_pass(ms(50));
+    let_pass(ms(50));
     (code, pod.log().join("\n"))
 }
 
@@ -107,6 +109,87 @@ fn both_signals_end_an_idle_pod_with_0() {
         let pod = TestPod::before(&app).start();
         pod.signal(signal);
         assert_eq!(pod.wait_for_exit_within(ms(4000)), 0);
+    }
+}
+
+/// A pod with the shortest budget that fits: the drain ends after one second, everything after four.
+fn hasty(app: &FakeApp) -> PodBuilder {
+    TestPod::before(app).env("DRAIN_TIMEOUT", "1s").env("TERMINATION_GRACE_PERIOD", "6s")
+}
+
+#[test]
+fn guests_that_never_stop_coming_are_left_two_seconds_before_the_end_of_the_grace_period() {
+    let app = FakeApp::echo();
+    let pod = hasty(&app).start();
+    let proxy = pod.proxy;
+    let guests: Vec<_> = (0..3)
+        .map(|_| {
+            thread("guest", move || {
+                let mut answered = 0;
+                while let Ok(mut client) = RawClient::try_connect(proxy) {
+                    if client.try_send(get("/")).is_ok() && client.try_response().is_ok() {
+                        answered += 1;
+                    }
+                    let_pass(ms(20));
+                }
+                answered
+            })
+        })
+        .collect();
+    pod.terminate();
+    let started = now();
+    let code = pod.wait_for_exit_within(ms(8000));
+    let took = started.elapsed();
+    assert!(took >= ms(3800) && took < ms(5000), "ended after {took:?}");
+    let answered: u32 = guests.into_iter().map(|guest| guest.join().unwrap()).sum();
+    assert!(answered > 100, "{answered} answered");
+    let report = pod.report();
+    let abandoned = report["abandoned"].as_object().unwrap().values();
+    let cut: u64 = abandoned.map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(code, if cut == 0 { 0 } else { 75 }, "{report:#}");
+}
+
+#[test]
+fn an_app_that_neither_answers_nor_goes_away_holds_nobody_beyond_the_deadline() {
+    let app = FakeApp::new(|exchange| {
+        exchange.rest(ms(20_000));
+        Then::Close
+    });
+    let pod = hasty(&app).start();
+    let mut poll = pod.client();
+    poll.get("/poll");
+    app.wait_for(1);
+    pod.terminate();
+    let started = now();
+    poll.response().expect(503).expect_close(true);
+    drop(poll);
+    assert_eq!(pod.wait_for_exit(), 0, "a 503 is a goodbye and no cut");
+    let took = started.elapsed();
+    assert!(took >= ms(700) && took < ms(3500), "ended after {took:?}");
+    assert_eq!(pod.report()["goodbyes"]["http1"], 1);
+}
+
+#[test]
+fn a_second_signal_of_the_other_kind_aborts_too_and_a_cut_response_is_75() {
+    use rustix::process::Signal;
+    for (first, second, reason) in
+        [(Signal::INT, Signal::TERM, "SIGINT"), (Signal::TERM, Signal::INT, "SIGTERM")]
+    {
+        let app = FakeApp::new(|exchange| {
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+            exchange.rest(ms(20_000));
+            Then::Close
+        });
+        let pod = TestPod::before(&app).start();
+        let mut client = pod.client();
+        assert_eq!(client.get("/").head().status, 200);
+        pod.signal(first);
+        pod.wait_for_phase("Draining");
+        pod.signal(second);
+        assert_eq!(pod.wait_for_exit_within(ms(2500)), 75);
+        let report = pod.report();
+        assert_eq!((&report["outcome"], &report["reason"]), (&"aborted".into(), &reason.into()));
+        assert_eq!(report["abandoned"]["responses"], 1, "{report:#}");
     }
 }
 

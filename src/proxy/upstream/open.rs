@@ -13,6 +13,7 @@ use std::{
     path::PathBuf,
 };
 
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 
 use crate::{config::UpstreamAddr, proxy::io::Socket};
@@ -109,14 +110,10 @@ impl Source {
     async fn connect(self, app: SocketAddr) -> io::Result<TcpStream> {
         let Some(address) = self.address() else { return TcpStream::connect(app).await };
         let socket = TcpSocket::new_v4()?;
-        // The port is chosen here and not by connect(2) (IP_BIND_ADDRESS_NO_PORT), so it is not shared with other
-        // destinations. There is one, or a few routes of it.
-        socket.bind((address, 0).into()).map_err(|error| match error.kind() {
-            // What bind(2) calls a lack of ports.
-            io::ErrorKind::AddrInUse => io::ErrorKind::AddrNotAvailable.into(),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
-            _ => error,
-        })?;
+        // Without this bind(2) chooses the port, and takes it away from everybody else in the pod, whatever their
+        // source and destination are. With it connect(2) does, which looks at both.
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        socket.bind((address, 0).into())?;
         socket.connect(app).await
     }
 }

@@ -38,6 +38,7 @@ pub struct PodBuilder {
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
     environment: BTreeMap<String, String>,
+    starter: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +53,13 @@ impl PodBuilder {
     /// Sets `LAMEDUCK_{name}`.
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.insert(format!("LAMEDUCK_{name}"), value.to_string());
+        self
+    }
+
+    /// Has `starter`, a program and its arguments, start the process: it must become it (`exec`), not fork.
+    #[allow(dead_code, reason = "only `tests/host` prepares the process's surroundings")]
+    pub fn through(mut self, starter: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.starter = starter.into_iter().map(Into::into).collect();
         self
     }
 
@@ -71,8 +79,10 @@ impl PodBuilder {
 
     /// Starts the process and waits for nothing.
     pub fn spawn(self) -> TestPod {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lameduck"))
-            .arg("proxy")
+        let proxy = [env!("CARGO_BIN_EXE_lameduck"), "proxy"];
+        let mut command = self.starter.iter().map(String::as_str).chain(proxy);
+        let mut child = Command::new(command.next().unwrap())
+            .args(command)
             .env_clear()
             .envs(&self.environment)
             .stdin(Stdio::null())
@@ -100,7 +110,7 @@ impl TestPod {
     pub fn before_addr(app: SocketAddr) -> PodBuilder {
         let host = own_address();
         let (proxy, admin) = (SocketAddr::from((host, 15801)), SocketAddr::from((host, 15800)));
-        PodBuilder { proxy, admin, environment: BTreeMap::new() }
+        PodBuilder { proxy, admin, environment: BTreeMap::new(), starter: Vec::new() }
             .env("ROUTES", format!("{proxy}={app}"))
             .env("ADMIN_ADDR", admin)
             .env("DRAIN_MIN", "200ms")
@@ -239,6 +249,16 @@ impl TestPod {
         let text = std::fs::read_to_string(path).unwrap();
         let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Processor time so far, in steps of 10 ms.
+    pub fn cpu(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.pid.as_raw_nonzero());
+        let text = std::fs::read_to_string(path).unwrap();
+        // After the name in parentheses comes field 3; 14 and 15 are ticks in user and kernel mode, 100 a second (proc(5)).
+        let (_, fields) = text.rsplit_once(") ").unwrap();
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
+        Duration::from_millis(10 * ticks.sum::<u64>())
     }
 
     /// How many file descriptors the process has open.
