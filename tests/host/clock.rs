@@ -7,7 +7,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{FakeApp, Gate, TestPod, let_pass, ms};
+use crate::support::{FakeApp, Gate, TestPod, let_pass, ms, pod::PodBuilder};
 
 /// Where Debian keeps what `faketime` preloads, for whichever architecture.
 pub fn library() -> Result<PathBuf, String> {
@@ -25,20 +25,7 @@ pub fn jumps_fire_no_timer() {
     jump(&offset, "+0");
     let gate = Gate::default();
     let app = FakeApp::polls(&gate);
-    let pod = TestPod::before(&app)
-        .env("DRAIN_TIMEOUT", "20s")
-        .env("TERMINATION_GRACE_PERIOD", "60s")
-        .env("RESPONSE_TIMEOUT", "60s")
-        .env("HEADER_TIMEOUT", "60s")
-        .env("LOG", "info")
-        .through([
-            "env".to_owned(),
-            format!("LD_PRELOAD={}", library().unwrap().display()),
-            format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
-            "FAKETIME_NO_CACHE=1".to_owned(),
-            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-        ])
-        .start();
+    let pod = before(&app, &offset).start();
     let mut idle = pod.client();
     idle.get("/").response().expect(200).expect_close(false);
     let mut begun = pod.client();
@@ -81,6 +68,22 @@ pub fn jumps_fire_no_timer() {
 }
 
 // === helpers ===
+
+/// A pod whose wall clock, and no other, is off by what stands in the file `offset`.
+fn before(app: &FakeApp, offset: &Path) -> PodBuilder {
+    TestPod::before(app)
+        .env("DRAIN_TIMEOUT", "20s")
+        .env("TERMINATION_GRACE_PERIOD", "60s")
+        .env("RESPONSE_TIMEOUT", "60s")
+        .env("HEADER_TIMEOUT", "60s")
+        .through([
+            "env".to_owned(),
+            format!("LD_PRELOAD={}", library().unwrap().display()),
+            format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
+            "FAKETIME_NO_CACHE=1".to_owned(),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        ])
+}
 
 /// At once: nobody reads half an offset.
 fn jump(file: &Path, offset: &str) {
