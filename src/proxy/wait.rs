@@ -308,7 +308,7 @@ impl<'a> Wait<'a> {
                 {
                     return Err(Stop::Release(status));
                 }
-                if next.is_due(pace::goodbye_at(&departure, self.conn.seed)) {
+                if next.is_due(pace::goodbye_at(&departure, self.conn.seed, self.task.started)) {
                     return Err(Stop::Fault(Fault::Departing));
                 }
                 Ok(())

@@ -684,3 +684,33 @@ fn a_rolling_restart_under_load_loses_nothing() {
     let done: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
     assert!(done > 100, "{done} requests");
 }
+
+#[test]
+fn a_request_in_the_last_seconds_is_answered_by_the_app() {
+    let gate = Gate::default();
+    let app = FakeApp::new({
+        let gate = gate.clone();
+        move |exchange| {
+            if exchange.request.target == "/stream" {
+                exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+                gate.wait();
+                exchange.send("ok");
+                return Then::Close;
+            }
+            exchange.reply("200 OK", "", b"ok")
+        }
+    });
+    let pod = TestPod::before(&app).env("DRAIN_TIMEOUT", "2s").start();
+    let mut stream = pod.client();
+    assert_eq!(stream.get("/stream").head().status, 200);
+    pod.terminate();
+    let told = now();
+    pod.wait_for_phase("Draining");
+    // Goodbyes are spread over the last half second; what comes then and can be answered at once is.
+    while told.elapsed() < ms(1700) {
+        pod.fetch("/late").expect(200);
+        let_pass(ms(5));
+    }
+    gate.open();
+    assert_eq!(pod.report()["goodbyes"]["http1"], 0);
+}
