@@ -714,3 +714,38 @@ fn a_request_in_the_last_seconds_is_answered_by_the_app() {
     gate.open();
     assert_eq!(pod.report()["goodbyes"]["http1"], 0);
 }
+
+#[test]
+fn silent_connections_at_the_exit_keep_nobody_waiting() {
+    let app = FakeApp::echo();
+    let pod = TestPod::before(&app)
+        .env("DRAIN_QUIET", "300ms")
+        .env("LINGER", "2s")
+        .env("UPSTREAM_CONNECT_BUDGET", "50ms")
+        .start();
+    let proxy = pod.proxy;
+    pod.get("/prestop/pod").expect(200);
+    pod.wait_for_phase("Drained");
+    app.die();
+    pod.terminate();
+    // Connections without a request, such as balancers open in advance, before and after the process decides to end.
+    let silent = thread("silent", move || {
+        let mut held = Vec::new();
+        while let Ok(client) = RawClient::try_connect(proxy) {
+            held.push(client);
+            let_pass(ms(20));
+        }
+    });
+    let mut waits = Vec::new();
+    loop {
+        let asked = now();
+        let Ok(mut client) = RawClient::try_connect(proxy) else { break };
+        let outcome = client.try_send(get("/")).map(|()| client.try_response());
+        waits.push((asked.elapsed(), outcome.is_ok_and(|response| response.is_ok())));
+        let_pass(ms(10));
+    }
+    silent.join().unwrap();
+    assert_eq!(pod.wait_for_exit(), 0);
+    let longest = waits.iter().max().unwrap();
+    assert!(longest.0 < ms(1000), "a request waited {longest:?} (answered?) of {}", waits.len());
+}
