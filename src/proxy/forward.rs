@@ -138,8 +138,7 @@ async fn deliver(
     }
     if answer.status == 101 {
         in_flight.become_tunnel();
-        upgrade::run(conn, &lease, &mut answer, in_flight).await;
-        return After::Gone;
+        return upgrade::run(conn, &lease, &mut answer, in_flight).await;
     }
     in_flight.stage = Stage::Response;
     conn.alarm.arm();
