@@ -124,7 +124,9 @@ impl Conn {
     async fn next_request(&mut self) -> Next {
         let idle_since = self.worker.clock.now();
         let mut head_since = None;
-        if !self.inbox.is_empty() {
+        if !self.has_next() {
+            self.inbox.clear();
+        } else {
             head_since = Some(idle_since);
             if let Some(next) = self.parse_inbox(idle_since) {
                 return next;
@@ -148,9 +150,13 @@ impl Conn {
                 Poll::Ready(Ok(n)) => {
                     let now = worker.clock.now();
                     worker.tracker.add(Count::ClientBytesIn, n as u64);
-                    head_since.get_or_insert(now);
                     if let Some(next) = self.take_head_bytes(&scratch[..n], now) {
                         return Poll::Ready(next);
+                    }
+                    if self.has_next() {
+                        head_since.get_or_insert(now);
+                    } else {
+                        self.inbox.clear();
                     }
                     self.alarm.arm();
                 }
@@ -163,6 +169,11 @@ impl Conn {
                 }
             }
         }
+    }
+
+    /// Whether the next request has begun. Blank lines begin none (RFC 9112 §2.2): some clients send one behind a body.
+    pub(super) fn has_next(&self) -> bool {
+        self.inbox.chunks(2).any(|pair| pair != b"\r\n")
     }
 
     /// Adds bytes to the head and parses it if it may be whole.
