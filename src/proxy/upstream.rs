@@ -10,12 +10,14 @@ use std::{
     cell::RefCell,
     io,
     net::{IpAddr, SocketAddr},
+    rc::Rc,
     time::Duration,
 };
 
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{
+    alarm::Alarms,
     error::Fault,
     io::{Peeked, Socket},
 };
@@ -41,6 +43,7 @@ pub(super) struct Upstream {
     clock: Clock,
     tracker: WorkerTracker,
     idle: RefCell<Vec<Idle>>,
+    alarms: Rc<Alarms>,
 }
 
 #[derive(Debug)]
@@ -73,6 +76,7 @@ impl Upstream {
         config: &Config,
         clock: Clock,
         tracker: WorkerTracker,
+        alarms: &Rc<Alarms>,
     ) -> Self {
         let (address, default_host) = match &route.upstream {
             UpstreamAddr::Tcp { host, port } => match host.parse::<IpAddr>() {
@@ -84,8 +88,16 @@ impl Upstream {
             },
             UpstreamAddr::Unix(path) => (Address::Unix(path.clone()), "localhost".to_owned()),
         };
-        let idle = RefCell::new(Vec::new());
-        Self { address, default_host, limits: config.upstream.clone(), clock, tracker, idle }
+        let (idle, alarms) = (RefCell::new(Vec::new()), Rc::clone(alarms));
+        Self {
+            address,
+            default_host,
+            limits: config.upstream.clone(),
+            clock,
+            tracker,
+            idle,
+            alarms,
+        }
     }
 
     /// A kept connection that is still good, if there is one.
@@ -151,18 +163,15 @@ impl Upstream {
             let counted = self.tracker.guard(Count::PooledIdle);
             let idle = Idle { socket: lease.socket, until: now + kept_for, _counted: counted };
             self.idle.borrow_mut().push(idle);
+            self.alarms.expect(now + kept_for);
         }
     }
 
-    /// Closes what has been kept long enough.
-    pub(super) fn expire(&self, now: Uptime) {
-        if !self.is_empty() {
-            self.idle.borrow_mut().retain(|idle| now < idle.until);
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.idle.borrow().is_empty()
+    /// Closes what has been kept long enough. Returns when to come again.
+    pub(super) fn expire(&self, now: Uptime) -> Uptime {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| now < idle.until);
+        idle.iter().map(|idle| idle.until).min().unwrap_or(Uptime::NEVER)
     }
 }
 
