@@ -53,17 +53,18 @@ impl Worker {
         seed: u64,
     ) -> Rc<Self> {
         let phase = watch.update();
+        let alarms = Alarms::new();
         let upstreams = config
             .routes
             .iter()
-            .map(|route| Upstream::new(route, &config, clock, tracker.clone()))
+            .map(|route| Upstream::new(route, &config, clock, tracker.clone(), &alarms))
             .collect();
         let scratch = SCRATCH.max(config.limits.max_header_size * 2);
         Rc::new(Self {
             config,
             clock,
             tracker,
-            alarms: Alarms::new(),
+            alarms,
             upstreams,
             watch: RefCell::new(watch),
             phase: Cell::new(phase),
@@ -136,26 +137,22 @@ impl Worker {
     pub(super) async fn pulse(self: Rc<Self>) {
         let mut watch = self.watch.borrow().clone();
         let interval = Alarms::pulse_interval(self.shortest_limit());
+        let mut not_before = Uptime::ZERO;
         loop {
+            let wake = self.clock.instant(self.alarms.look_at().max(not_before));
             tokio::select! {
                 _ = watch.changed() => self.alarms.ring_all(),
-                () = self.tick(interval) => {
+                () = self.alarms.sooner() => {}
+                () = tokio::time::sleep_until(wake) => {
                     let now = self.clock.now();
                     self.alarms.ring_due(now);
                     for upstream in &self.upstreams {
-                        upstream.expire(now);
+                        self.alarms.expect(upstream.expire(now));
                     }
+                    not_before = now + interval;
                 }
             }
         }
-    }
-
-    /// One pulse, or none as long as there is nothing to look after.
-    async fn tick(&self, interval: Duration) {
-        if self.upstreams.iter().all(Upstream::is_empty) {
-            self.alarms.any().await;
-        }
-        tokio::time::sleep(interval).await;
     }
 
     fn shortest_limit(&self) -> Duration {
