@@ -308,7 +308,9 @@ impl<'a> Wait<'a> {
                 {
                     return Err(Stop::Release(status));
                 }
-                if next.is_due(pace::goodbye_at(&departure, self.conn.seed, self.task.started)) {
+                let parked_after = self.conn.worker.config.parked_after;
+                let (seed, started) = (self.conn.seed, self.task.started);
+                if next.is_due(pace::goodbye_at(&departure, seed, started, parked_after)) {
                     return Err(Stop::Fault(Fault::Departing));
                 }
                 Ok(())

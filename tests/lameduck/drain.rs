@@ -140,7 +140,9 @@ fn connections_up_to_the_exit_are_answered_or_refused() {
             for answered in 0.. {
                 let Ok(mut client) = RawClient::try_connect(proxy) else { return (answered, cut) };
                 match client.try_send(get("/")).map(|()| client.try_response()) {
-                    Ok(Ok(response)) => assert!(matches!(response.head.status, 200 | 503)),
+                    Ok(Ok(response)) => {
+                        assert!(matches!(response.head.status, 200 | 503), "{response:?}")
+                    }
                     Ok(Err(_)) | Err(_) => cut += 1,
                 }
             }
