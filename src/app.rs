@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     config::{Config, Log},
     lifecycle::{
+        Phase,
         driver::{self, Driver, Outcome, Reports, Trigger, Watch},
         machine::{Exit, Machine},
         report::Report,
@@ -58,6 +59,15 @@ struct Parts {
     reports: Reports,
 }
 
+/// The proxy ports, and who serves what comes through them.
+#[derive(Clone, Copy)]
+struct Door<'a> {
+    listeners: &'a [Listener],
+    slots: &'a Slots,
+    workers: &'a Workers,
+    clock: Clock,
+}
+
 /// Runs the sidecar until it may end. Returns the last drain report, if the pod was leaving.
 ///
 /// # Errors
@@ -86,7 +96,7 @@ pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError>
 
 /// Accepts and drives the phase until the process may end; then sees the last connections off.
 async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io::Result<Outcome> {
-    let Parts { config, clock, tracker: _, pressure, trigger, watch, prober, driver, reports: _ } =
+    let Parts { config, clock, tracker, pressure, trigger, watch, prober, driver, reports: _ } =
         parts;
     let mut tasks = JoinSet::new();
     let upstreams = config.routes.iter().map(|route| route.upstream.clone()).collect();
@@ -100,57 +110,76 @@ async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io:
         tasks.spawn(memory::watch(cgroup, pressure.clone(), clock));
     }
     let slots = Slots::new(config.limits.max_connections, pressure);
-    let accepting = accept_all(&listeners, &slots, workers, clock);
+    let door = Door { listeners: &listeners, slots: &slots, workers, clock };
     let outcome = tokio::select! {
         outcome = driver.run() => outcome,
-        Err(error) = accepting => return Err(error),
+        Err(error) = door.accept_all() => return Err(error),
     };
     if outcome.exit == Exit::Leave {
-        see_off(&config, &listeners, &slots, workers, clock, &watch).await;
+        see_off(&config, &door, &tracker, &watch.phase()).await;
     }
     Ok(outcome)
 }
 
-async fn accept_all(
-    listeners: &[Listener],
-    slots: &Slots,
-    workers: &Workers,
-    clock: Clock,
-) -> io::Result<()> {
-    let accepting =
-        listeners.iter().map(|listener| listener.accept_all(slots.clone(), workers, clock));
-    futures_util::future::try_join_all(accepting).await.map(|_| ())
+/// Sees the last connections off: serves whoever still comes until all are closed or have lingered, and then
+/// whatever is still in flight, within the drain's budget.
+async fn see_off(config: &Config, door: &Door<'_>, tracker: &Tracker, phase: &Phase) {
+    // A connection that has just come is given the quiet time for its request, and its peer the linger to close.
+    let enough = door.clock.now() + config.budget.drain_quiet() + config.linger;
+    let (deadline, hard_stop) = match phase.departure() {
+        Some(drain) => (drain.deadline, config.budget.hard_stop(drain.since)),
+        None => (enough, enough),
+    };
+    if timeout_at(door.clock.instant(enough.min(hard_stop)), door.until_all_closed()).await.is_ok()
+    {
+        return;
+    }
+    tracing::info!("some peers keep their connections open after the linger; they are closed now");
+    let answered = async {
+        while tracker.load().in_flight > 0 {
+            tracker.idle().await;
+        }
+    };
+    let until = deadline.min(hard_stop);
+    if timeout_at(door.clock.instant(until), door.accept_until(answered)).await.is_err() {
+        tracing::info!("requests that came after the drain's end are cut: its budget is spent");
+    }
 }
 
-/// Serves what is still in the accept queues, and waits until the last connections are closed or have lingered.
-async fn see_off(
-    config: &Config,
-    listeners: &[Listener],
-    slots: &Slots,
-    workers: &Workers,
-    clock: Clock,
-    watch: &Watch,
-) {
-    let all_closed = async {
+// === impl Door ===
+
+impl Door<'_> {
+    /// Accepts without end.
+    async fn accept_all(&self) -> io::Result<()> {
+        let Self { listeners, slots, workers, clock } = *self;
+        let accepting =
+            listeners.iter().map(|listener| listener.accept_all(slots.clone(), workers, clock));
+        futures_util::future::try_join_all(accepting).await.map(|_| ())
+    }
+
+    /// Accepts until `event`.
+    async fn accept_until(&self, event: impl Future<Output = ()>) {
+        tokio::pin!(event);
+        tokio::select! {
+            () = &mut event => {}
+            Err(error) = self.accept_all() => {
+                tracing::warn!(%error, "can't accept connections");
+                event.await;
+            }
+        }
+    }
+
+    /// Accepts until no connection is open and none waits to be accepted.
+    async fn until_all_closed(&self) {
+        let Self { listeners, slots, workers, clock } = *self;
         loop {
-            let queued: usize = listeners
-                .iter()
-                .map(|listener| listener.accept_queued(slots, workers, clock))
-                .sum();
-            slots.wait_until_at_most(0).await;
-            if queued == 0 {
+            self.accept_until(slots.wait_until_at_most(0)).await;
+            // The reactor may not have heard of the newest ones yet.
+            let queued = |listener: &Listener| listener.accept_queued(slots, workers, clock);
+            if listeners.iter().map(queued).sum::<usize>() == 0 {
                 return;
             }
         }
-    };
-    // A connection that has just come is given the quiet time for its request, and its peer the linger to close.
-    let enough = clock.now() + config.budget.drain_quiet() + config.linger;
-    let hard_stop = watch.phase().departure().map(|drain| config.budget.hard_stop(drain.since));
-    let deadline = clock.instant(hard_stop.map_or(enough, |at| at.min(enough)));
-    if timeout_at(deadline, all_closed).await.is_err() {
-        tracing::info!(
-            "some peers keep their connections open after the linger; they are closed now"
-        );
     }
 }
 

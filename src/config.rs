@@ -230,8 +230,6 @@ pub struct Limits {
     pub max_header_size: usize,
     /// Fields of a request or response head.
     pub max_headers: usize,
-    /// Streams per HTTP/2 connection.
-    pub max_concurrent_streams: u32,
 }
 
 /// Logging.

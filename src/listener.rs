@@ -96,18 +96,13 @@ impl Listener {
         let socket = TcpListener::from_std(self.socket.try_clone()?)?;
         let mut backoff = BACKOFF;
         loop {
-            let slot = slots.take().await;
+            slots.vacancy().await;
             // The workers have reactors of their own, so the connection leaves this one.
             match socket.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => {
                     backoff = BACKOFF;
-                    workers.serve(Accepted {
-                        stream,
-                        peer,
-                        route: self.route,
-                        at: clock.now(),
-                        slot,
-                    });
+                    let (route, at, slot) = (self.route, clock.now(), slots.take());
+                    workers.serve(Accepted { stream, peer, route, at, slot });
                 }
                 Err(error) if is_peers(&error) => {}
                 Err(error) => {
@@ -122,23 +117,24 @@ impl Listener {
     /// Accepts what is in the queue now, limit or not. Returns how many connections that were.
     pub fn accept_queued(&self, slots: &Slots, workers: &Workers, clock: Clock) -> usize {
         let mut accepted = 0;
-        while let Ok((stream, peer)) = self.socket.accept() {
-            accepted += 1;
-            match stream.set_nonblocking(true) {
-                Ok(()) => {
-                    let slot = slots.force();
-                    workers.serve(Accepted {
-                        stream,
-                        peer,
-                        route: self.route,
-                        at: clock.now(),
-                        slot,
-                    });
+        loop {
+            match self.socket.accept().and_then(|(stream, peer)| {
+                stream.set_nonblocking(true)?;
+                Ok((stream, peer))
+            }) {
+                Ok((stream, peer)) => {
+                    accepted += 1;
+                    let (route, at, slot) = (self.route, clock.now(), slots.take());
+                    workers.serve(Accepted { stream, peer, route, at, slot });
                 }
-                Err(error) => tracing::warn!(%peer, %error, "can't serve a connection"),
+                Err(error) if is_peers(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept connections");
+                    return accepted;
+                }
             }
         }
-        accepted
     }
 }
 
@@ -183,20 +179,15 @@ impl Slots {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Waits for a place.
-    pub async fn take(&self) -> Slot {
-        loop {
-            self.shared.pressure.relief().await;
-            let freed = self.shared.freed.notified();
-            if self.shared.open.load(SeqCst) < self.shared.max {
-                return self.force();
-            }
-            freed.await;
-        }
+    /// Waits until a place is free and memory is not critical. The place is not taken: each of several listeners may
+    /// find the same one, so the limit may be passed by their number less one.
+    async fn vacancy(&self) {
+        self.shared.pressure.relief().await;
+        self.wait_until_at_most(self.shared.max.saturating_sub(1)).await;
     }
 
     /// A place, limit or not.
-    fn force(&self) -> Slot {
+    pub(crate) fn take(&self) -> Slot {
         self.shared.open.fetch_add(1, SeqCst);
         Slot { shared: Arc::clone(&self.shared) }
     }

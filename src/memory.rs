@@ -1,8 +1,8 @@
 //! How much of the container's memory limit is used: measured where there is a limit, read by whoever can help.
 //!
-//! It is a measurement, as the time is: nobody is told anything. The workers close idle connections earlier while
+//! It is a measurement, as the time is, and says nothing about the pod. The workers close idle connections earlier while
 //! memory is scarce, and the listeners pause while it is critical; both look here when they decide. Without a limit
-//! nothing is ever measured.
+//! nothing is ever measured, and nobody wakes up.
 //!
 //! Not here: what a level means to a connection ([`crate::proxy`]) or to a listener ([`crate::listener`]).
 
@@ -20,6 +20,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use self::{
     cgroup::{Cgroup, Usage},
     level::Level,
@@ -30,9 +32,6 @@ use crate::{clock::Clock, units::Uptime};
 /// what is left of a usual limit at the thresholds.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The pause between two looks of a listener that waits for [`Pressure::relief`].
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
 /// What was measured last. Cheap to clone; clones share the reading.
 #[derive(Clone, Debug)]
 pub struct Pressure(Arc<Reading>);
@@ -42,6 +41,7 @@ struct Reading {
     /// Since when memory is scarce, in milliseconds of uptime; [`AMPLE`] if it is not.
     scarce_since: AtomicU64,
     critical: AtomicBool,
+    changed: Notify,
 }
 
 /// No time since when memory is scarce.
@@ -53,8 +53,8 @@ impl Pressure {
     /// No pressure.
     #[must_use]
     pub fn none() -> Self {
-        let critical = AtomicBool::new(false);
-        Self(Arc::new(Reading { scarce_since: AtomicU64::new(AMPLE), critical }))
+        let (scarce_since, critical) = (AtomicU64::new(AMPLE), AtomicBool::new(false));
+        Self(Arc::new(Reading { scarce_since, critical, changed: Notify::new() }))
     }
 
     /// The level now.
@@ -76,8 +76,24 @@ impl Pressure {
 
     /// Waits until connections may be accepted; mostly they may at once.
     pub async fn relief(&self) {
-        while self.0.critical.load(Acquire) {
-            tokio::time::sleep(LOOK_AGAIN).await;
+        loop {
+            let changed = self.0.changed.notified();
+            if !self.0.critical.load(Acquire) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until [`Pressure::scarce_since`] is something else than `seen`; returns that.
+    pub async fn changed_from(&self, seen: Option<Uptime>) -> Option<Uptime> {
+        loop {
+            let changed = self.0.changed.notified();
+            let now = self.scarce_since();
+            if now != seen {
+                return now;
+            }
+            changed.await;
         }
     }
 
@@ -89,6 +105,7 @@ impl Pressure {
         };
         self.0.scarce_since.store(since, Release);
         self.0.critical.store(level == Level::Critical, Release);
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -111,8 +128,10 @@ pub async fn watch(cgroup: Cgroup, pressure: Pressure, clock: Clock) {
                 return pressure.set(Level::Ample, clock.now());
             }
         };
-        level = next;
-        pressure.set(level, clock.now());
+        if next != level {
+            level = next;
+            pressure.set(level, clock.now());
+        }
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -66,7 +66,7 @@ counts! {
     ClosedAnnounced = "closed_announced",
     /// Idle connections half-closed by us.
     ClosedIdle = "closed_idle",
-    /// Connections closed by us because of a time limit or a bad request.
+    /// Connections closed by us because of a time limit, a bad request or a response that was cut.
     ClosedFault = "closed_fault",
     /// Peers that sent another request after `Connection: close` had been announced to them, or did not close within the linger.
     PeersIgnoringClose = "peers_ignoring_close",

@@ -208,6 +208,11 @@ impl Reader<'_> {
                 [("auto", Ok(())), ("http1", Ok(())), ("h2c", Err(Problem::not_built_yet(h2c)))];
             parse::choice(text, &choices)?
         });
+        let h2 = "HTTP/2 is not served, so only the default, 100, can be said";
+        self.value(&vars::MAX_CONCURRENT_STREAMS, |text| {
+            let streams: u32 = parse::number(text, 1..=1000)?;
+            if streams == 100 { Ok(()) } else { Err(Problem::not_built_yet(h2)) }
+        });
     }
 
     fn keep_alive(&mut self) -> Option<KeepAlive> {
@@ -309,14 +314,10 @@ impl Reader<'_> {
             self.value(&vars::MAX_HEADER_SIZE, |text| parse::size(text, 1 << 10..=1 << 20));
         // Each field costs a slot in a table per request; no honest request has a thousand.
         let max_headers = self.value(&vars::MAX_HEADERS, |text| parse::number(text, 1..=1000));
-        // Streams of one connection share its worker; a thousand is ten times what RFC 9113 recommends.
-        let max_concurrent_streams =
-            self.value(&vars::MAX_CONCURRENT_STREAMS, |text| parse::number(text, 1..=1000));
         Some(Limits {
             max_connections: max_connections?,
             max_header_size: max_header_size?,
             max_headers: max_headers?,
-            max_concurrent_streams: max_concurrent_streams?,
         })
     }
 

@@ -149,7 +149,7 @@ vars! {
         "longest wait for the head of a response; off, because long polls are the point; `0s` = off";
     /// Slow enough for any honest client, short enough for dishonest ones.
     HEADER_TIMEOUT = "LAMEDUCK_HEADER_TIMEOUT", Value("10s"),
-        "first byte of a request to the end of its head; also TLS handshake and h2 preface";
+        "first byte of a request to the end of its head, and the first byte on a new connection; also TLS handshake and h2 preface";
     /// No progress at all for this long is no slow network any more.
     BODY_TIMEOUT = "LAMEDUCK_BODY_TIMEOUT", Value("30s"),
         "no progress of a request body, or of our writes to the client (off for tunnels)";

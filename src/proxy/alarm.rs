@@ -1,10 +1,11 @@
 //! One alarm per connection: it rings when the connection's deadline has passed or the phase has changed.
 //!
 //! A timer per request would cost more than the request's own bookkeeping. So a connection that waits notes its
-//! deadline in a cell, and the worker's pulse looks at all cells every few milliseconds and wakes whose time has
-//! come. Whoever is woken asks the clock and the phase what to do; the alarm itself carries no message.
+//! deadline in a cell, and the worker's pulse sleeps until the earliest of them, then looks at all cells and wakes
+//! whose time has come. Whoever is woken asks the clock and the phase what to do; the alarm itself carries no message.
 //!
-//! Deadlines are met one pulse late at the most; [`Alarms::pulse_interval`] makes that a twentieth of the shortest limit.
+//! The pulse beats no faster than [`Alarms::pulse_interval`], so deadlines are met a twentieth of the shortest limit
+//! late at the most; a worker with nothing to wait for does not wake up at all.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,7 +23,9 @@ use crate::units::Uptime;
 #[derive(Debug)]
 pub(super) struct Alarms {
     cells: RefCell<Slab<Rc<AlarmCell>>>,
-    first: Notify,
+    /// When the pulse looks next.
+    look_at: Cell<Uptime>,
+    sooner: Notify,
 }
 
 /// One connection's alarm; leaving the scope takes it off the worker's list.
@@ -44,7 +47,8 @@ struct AlarmCell {
 
 impl Alarms {
     pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self { cells: RefCell::new(Slab::new()), first: Notify::new() })
+        let look_at = Cell::new(Uptime::NEVER);
+        Rc::new(Self { cells: RefCell::new(Slab::new()), look_at, sooner: Notify::new() })
     }
 
     /// A new alarm, silent until it is set.
@@ -55,24 +59,39 @@ impl Alarms {
             waker: RefCell::new(None),
         });
         let key = self.cells.borrow_mut().insert(Rc::clone(&cell));
-        self.first.notify_one();
         Alarm { alarms: Rc::clone(self), key, cell }
     }
 
-    /// Waits until there is an alarm at all, so that an idle process does not wake up.
-    pub(super) async fn any(&self) {
-        while self.cells.borrow().is_empty() {
-            self.first.notified().await;
+    /// When the pulse has to look next.
+    pub(super) fn look_at(&self) -> Uptime {
+        self.look_at.get()
+    }
+
+    /// Waits until the pulse has to look sooner than it was told before.
+    pub(super) async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+
+    /// Makes the pulse look at `at`, or sooner.
+    pub(super) fn expect(&self, at: Uptime) {
+        if at < self.look_at.get() {
+            self.look_at.set(at);
+            self.sooner.notify_one();
         }
     }
 
-    /// Rings where the deadline has passed.
+    /// Rings where the deadline has passed, and notes the earliest of the others.
     pub(super) fn ring_due(&self, now: Uptime) {
+        let mut earliest = Uptime::NEVER;
         for (_, cell) in self.cells.borrow().iter() {
-            if cell.deadline.get() <= now {
+            let deadline = cell.deadline.get();
+            if deadline <= now {
                 cell.ring();
+            } else {
+                earliest = earliest.min(deadline);
             }
         }
+        self.look_at.set(earliest);
     }
 
     /// Rings everywhere: the phase has changed.
@@ -82,8 +101,8 @@ impl Alarms {
         }
     }
 
-    /// How often to look, if `shortest` is the shortest limit: a twentieth of it, so that limits hold within 5 %,
-    /// between 5 ms (a process full of connections stays below a percent of a core) and 100 ms.
+    /// How often to look at most, if `shortest` is the shortest limit: a twentieth of it, so that limits hold within
+    /// 5 %, between 5 ms (a process full of connections stays below a few percent of a core) and 100 ms.
     pub(super) fn pulse_interval(shortest: Duration) -> Duration {
         (shortest / 20).clamp(Duration::from_millis(5), Duration::from_millis(100))
     }
@@ -95,6 +114,7 @@ impl Alarm {
     /// Wakes the task of `cx` when `deadline` has passed or the phase changes.
     pub(super) fn set(&self, cx: &Context<'_>, deadline: Uptime) {
         self.cell.deadline.set(deadline);
+        self.alarms.expect(deadline);
         let mut waker = self.cell.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());

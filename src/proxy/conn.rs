@@ -53,10 +53,14 @@ pub(super) enum After {
     Abort,
     /// The client was told that this was the last response.
     Close,
+    /// The drain's budget or the client's time is over: close it without another word.
+    Cut,
     /// The client is gone, or the connection has become a tunnel that has ended.
     Gone,
     /// The next request may come.
     Persist,
+    /// The client was told that its request can't be served; what it sends after that can't be read.
+    Refused,
 }
 
 /// What came instead of, or as, the next request.
@@ -92,7 +96,14 @@ pub(super) async fn serve(mut conn: Conn) {
         };
         match after {
             After::Persist => {}
-            After::Close => return linger::after_last_response(&conn).await,
+            After::Close => {
+                return linger::after_last_response(&conn, Count::ClosedAnnounced).await;
+            }
+            After::Refused => return linger::after_last_response(&conn, Count::ClosedFault).await,
+            After::Cut => {
+                worker.tracker.add(Count::ClosedFault, 1);
+                return;
+            }
             After::Gone => {
                 worker.tracker.add(Count::ClosedByPeer, 1);
                 return;
@@ -113,7 +124,9 @@ impl Conn {
     async fn next_request(&mut self) -> Next {
         let idle_since = self.worker.clock.now();
         let mut head_since = None;
-        if !self.inbox.is_empty() {
+        if !self.has_next() {
+            self.inbox.clear();
+        } else {
             head_since = Some(idle_since);
             if let Some(next) = self.parse_inbox(idle_since) {
                 return next;
@@ -137,9 +150,13 @@ impl Conn {
                 Poll::Ready(Ok(n)) => {
                     let now = worker.clock.now();
                     worker.tracker.add(Count::ClientBytesIn, n as u64);
-                    head_since.get_or_insert(now);
                     if let Some(next) = self.take_head_bytes(&scratch[..n], now) {
                         return Poll::Ready(next);
+                    }
+                    if self.has_next() {
+                        head_since.get_or_insert(now);
+                    } else {
+                        self.inbox.clear();
                     }
                     self.alarm.arm();
                 }
@@ -152,6 +169,11 @@ impl Conn {
                 }
             }
         }
+    }
+
+    /// Whether the next request has begun. Blank lines begin none (RFC 9112 §2.2): some clients send one behind a body.
+    pub(super) fn has_next(&self) -> bool {
+        self.inbox.chunks(2).any(|pair| pair != b"\r\n")
     }
 
     /// Adds bytes to the head and parses it if it may be whole.
@@ -274,7 +296,8 @@ impl Conn {
         self.worker.tracker.add(status_class(fault.status().0), 1);
         let mut answer = self.worker.take_buffer();
         headers::fault(fault, to_head, &mut answer);
-        self.answer(answer).await
+        let after = self.answer(answer).await;
+        if after == After::Close && fault.is_clients() { After::Refused } else { after }
     }
 
     /// Writes a whole answer of our own that says close.
@@ -282,13 +305,13 @@ impl Conn {
         let give_up = self.worker.clock.now() + self.worker.config.timeouts.body;
         let mut written = 0;
         self.alarm.arm();
-        let whole = poll_fn(|cx| {
+        let after = poll_fn(|cx| {
             while written < bytes.len() {
                 match self.socket.poll_write(cx, &bytes[written..]) {
                     Poll::Ready(Ok(n)) if n > 0 => written += n,
-                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Ready(_) => return Poll::Ready(After::Gone),
                     Poll::Pending if self.alarm.take_rung() && self.worker.is_past(give_up) => {
-                        return Poll::Ready(false);
+                        return Poll::Ready(After::Cut);
                     }
                     Poll::Pending => {
                         self.alarm.set(cx, give_up);
@@ -296,12 +319,12 @@ impl Conn {
                     }
                 }
             }
-            Poll::Ready(true)
+            Poll::Ready(After::Close)
         })
         .await;
         self.worker.tracker.add(Count::ClientBytesOut, written as u64);
         self.worker.give_buffer(bytes);
-        if whole { After::Close } else { After::Gone }
+        after
     }
 
     /// Watches a client that waits: ready when it has gone. Pipelined bytes go to the inbox.

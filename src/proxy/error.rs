@@ -90,6 +90,12 @@ impl Fault {
         }
     }
 
+    /// Whether it is the client's: the request was wrong or late.
+    #[must_use]
+    pub const fn is_clients(self) -> bool {
+        self.status().0 < 500
+    }
+
     /// Whether asking again soon may help: such answers carry `Retry-After`.
     #[must_use]
     pub const fn is_temporary(self) -> bool {

@@ -138,14 +138,14 @@ async fn deliver(
     }
     if answer.status == 101 {
         in_flight.become_tunnel();
-        upgrade::run(conn, &lease, &mut answer, in_flight).await;
-        return After::Gone;
+        return upgrade::run(conn, &lease, &mut answer, in_flight).await;
     }
     in_flight.stage = Stage::Response;
     conn.alarm.arm();
     let mut passing = Passing {
         conn,
         app: &lease.socket,
+        uploads: !upload.has_sent_all(),
         upload: &mut upload,
         answer: &mut answer,
         started: task.started,
@@ -157,7 +157,7 @@ async fn deliver(
         Err(cut) => return in_flight.cut(cut, &answer),
     };
     // A connection that was offered another protocol may be about to speak it: it carries nothing else.
-    if answer.app_persists && answer.excess.is_empty() && upload.has_read_all() && !task.upgrade {
+    if answer.app_persists && answer.excess.is_empty() && upload.has_sent_all() && !task.upgrade {
         upload.forget(&worker);
         worker.upstreams[conn.route].keep(lease, answer.hint);
     }
@@ -171,6 +171,8 @@ struct Passing<'a> {
     conn: &'a mut Conn,
     app: &'a Socket,
     upload: &'a mut Relay,
+    /// Whether there is more of the request to send, and the app takes it.
+    uploads: bool,
     answer: &'a mut Answer,
     started: Uptime,
 }
@@ -184,7 +186,7 @@ enum Cut {
     Client,
     /// The drain's budget is over.
     Deadline,
-    /// The client did not read for `LAMEDUCK_BODY_TIMEOUT`.
+    /// The client neither read nor sent what it still had to for `LAMEDUCK_BODY_TIMEOUT`.
     Stalled,
 }
 
@@ -202,25 +204,36 @@ impl Passing<'_> {
             }
             Poll::Pending => {}
         }
-        let source = (&self.conn.socket, &mut self.conn.inbox);
-        if !self.upload.has_read_all() && !self.upload.is_held() {
+        if self.uploads && !self.upload.is_held() {
+            let source = (&self.conn.socket, &mut self.conn.inbox);
             match self.upload.poll(cx, &worker, source, self.app) {
                 Poll::Ready(Err(Broken::Source)) => return Poll::Ready(Err(Cut::Client)),
-                // The response goes on without the rest of the request.
-                Poll::Pending | Poll::Ready(Ok(()) | Err(_)) => {}
+                // The response goes on without the rest of the request; a body that broke must not be mended.
+                Poll::Ready(Ok(()) | Err(_)) => self.uploads = false,
+                Poll::Pending => {}
             }
-        } else if self.conn.poll_gone(cx).is_ready() {
+        }
+        if !self.reads_body() && self.conn.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Cut::Client));
         }
         self.weigh(cx)
     }
 
-    /// Sets the alarm for the client's next read; once it rings, looks whether the response must be cut.
+    /// Whether the client's next bytes belong to its request's body.
+    const fn reads_body(&self) -> bool {
+        self.uploads && !self.upload.is_held() && !self.upload.has_read_all()
+    }
+
+    /// Sets the alarm for the client's next move; once it rings, looks whether the response must be cut.
     fn weigh(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
         let worker = &self.conn.worker;
-        let deadline = match self.answer.download.waits_for() {
-            End::Sink => self.answer.download.moved_at() + worker.config.timeouts.body,
-            End::Source => Uptime::NEVER,
+        let (upload, download) = (&*self.upload, &self.answer.download);
+        let deadline = match (download.waits_for(), upload.waits_for()) {
+            (End::Sink, _) => download.moved_at() + worker.config.timeouts.body,
+            (End::Source, End::Source) if self.reads_body() => {
+                upload.moved_at().max(download.moved_at()) + worker.config.timeouts.body
+            }
+            (End::Source, _) => Uptime::NEVER,
         };
         if self.conn.alarm.take_rung() {
             if worker.is_past(deadline) {

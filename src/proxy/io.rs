@@ -7,15 +7,16 @@
 
 use std::{
     cell::RefCell,
+    future::Future as _,
     io,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use rustix::net::RecvFlags;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
@@ -105,6 +106,16 @@ impl Socket {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peeked::Nothing,
             Err(_) => Peeked::End,
         }
+    }
+
+    /// Whether the peer's FIN or RST is known to have come, also behind bytes that nobody has read. No system call.
+    pub(super) fn is_closed_by_peer(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let ready = match &*self.stream.borrow() {
+            Stream::Tcp(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
+            Stream::Unix(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Sends FIN: nothing more comes from us; what the peer sends can still be read.

@@ -17,10 +17,10 @@ enum Ending {
     Ignored,
 }
 
-/// Ends a connection whose last response said close.
-pub(super) async fn after_last_response(conn: &Conn) {
+/// Ends a connection whose last response said close; counts it as `closed`.
+pub(super) async fn after_last_response(conn: &Conn, closed: Count) {
     conn.socket.half_close();
-    conn.worker.tracker.add(Count::ClosedAnnounced, 1);
+    conn.worker.tracker.add(closed, 1);
     if wait(conn).await == Ending::Ignored {
         conn.worker.tracker.add(Count::PeersIgnoringClose, 1);
     }

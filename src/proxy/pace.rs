@@ -26,12 +26,26 @@ pub fn half_close_at(
     first + last.saturating_since(first).mul_f64(seed.clamp(0.0, 1.0).into())
 }
 
-/// When a request that still waits for its response head is told 503: in the last seconds, before the deadline.
+/// When a request that came at `started` and still waits for its response head is told 503: in the last seconds,
+/// before the deadline.
+///
+/// Turns are for requests that are `parked` by then. A younger one has until it is, or until the last moment: most
+/// answers take milliseconds, and the app has the request already.
 #[must_use]
-pub fn goodbye_at(departure: &Departure, seed: f32) -> Uptime {
+pub fn goodbye_at(
+    departure: &Departure,
+    seed: f32,
+    started: Uptime,
+    parked_after: Duration,
+) -> Uptime {
     let last = departure.deadline - margin(departure);
+    if started >= last {
+        // Past the deadline the phase that follows decides.
+        return if started < departure.deadline { departure.deadline } else { Uptime::NEVER };
+    }
     let spread = GOODBYE_SPREAD.min(departure.budget() / 4);
-    last - spread.mul_f64(1.0 - f64::from(seed.clamp(0.0, 1.0)))
+    let turn = last - spread.mul_f64(1.0 - f64::from(seed.clamp(0.0, 1.0)));
+    turn.max(started + parked_after).min(last)
 }
 
 /// When a connection that has been quiet since `quiet_since` is half-closed because memory is scarce since
@@ -91,10 +105,18 @@ mod tests {
 
     #[test]
     fn goodbyes_come_in_the_last_seconds_and_before_the_deadline() {
-        let at = |seed| goodbye_at(&DRAIN, seed).as_millis();
+        let at = |seed| goodbye_at(&DRAIN, seed, Uptime::ZERO, SECOND).as_millis();
         assert_eq!([at(0.0), at(1.0)], [66_800, 69_800]);
         let short = Departure { deadline: Uptime::from_millis(11_000), ..DRAIN };
-        assert_eq!(goodbye_at(&short, 0.0).as_millis(), 10_700);
-        assert_eq!(goodbye_at(&short, 1.0).as_millis(), 10_950);
+        assert_eq!(goodbye_at(&short, 0.0, Uptime::ZERO, SECOND).as_millis(), 10_700);
+        assert_eq!(goodbye_at(&short, 1.0, Uptime::ZERO, SECOND).as_millis(), 10_950);
+    }
+
+    #[test]
+    fn a_request_that_is_not_parked_yet_has_until_the_last_moment() {
+        let at = |started| goodbye_at(&DRAIN, 0.0, Uptime::from_millis(started), SECOND);
+        let turns = [60_000, 66_799, 69_000, 69_800].map(|started| at(started).as_millis());
+        assert_eq!(turns, [66_800, 67_799, 69_800, 70_000]);
+        assert_eq!(at(70_000), Uptime::NEVER);
     }
 }

@@ -117,6 +117,11 @@ impl Relay {
         self.decoder.is_done()
     }
 
+    /// Whether the body's last byte is with the kernel: only then may its connection carry another message.
+    pub(super) const fn has_sent_all(&self) -> bool {
+        self.finished && self.written == self.pending.len()
+    }
+
     /// Which end it waited for when last polled.
     pub(super) const fn waits_for(&self) -> End {
         self.waits_for
@@ -127,9 +132,9 @@ impl Relay {
         self.moved_at
     }
 
-    /// The head again, to be sent on another connection.
+    /// The head again, to be sent on another connection; empty once it has been given up.
     pub(super) fn rewind(self) -> Vec<u8> {
-        self.pending
+        if self.retains { self.pending } else { Vec::new() }
     }
 
     /// Gives the retained head up: nothing is held while a request is parked.

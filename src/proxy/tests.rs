@@ -44,13 +44,13 @@ fn worker() -> (Workers, Tracker, Driver) {
 }
 
 /// A client whose connection the worker serves as `route`'s.
-async fn connect(workers: &Workers, slots: &Slots, route: usize) -> TcpStream {
+fn connect(workers: &Workers, slots: &Slots, route: usize) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (stream, peer) = listener.accept().unwrap();
     stream.set_nonblocking(true).unwrap();
-    let slot = slots.take().await;
+    let slot = slots.take();
     workers.serve(Accepted { stream, peer, route, at: Uptime::ZERO, slot });
     client
 }
@@ -71,11 +71,11 @@ fn answer(client: &mut TcpStream) -> String {
 async fn a_panic_ends_its_own_connection_only_and_is_counted() {
     let (workers, tracker, _driver) = worker();
     let slots = Slots::new(10, Pressure::none());
-    let mut neighbour = connect(&workers, &slots, 0).await;
+    let mut neighbour = connect(&workers, &slots, 0);
     assert!(answer(&mut neighbour).starts_with("HTTP/1.1 200"));
     assert_eq!(tracker.counts()[Count::ErrorInternal], 0);
 
-    let mut victim = connect(&workers, &slots, NO_ROUTE).await;
+    let mut victim = connect(&workers, &slots, NO_ROUTE);
     victim.write_all(REQUEST).unwrap();
     // Closed, with or without a reset, and without an answer.
     assert!(matches!(victim.read(&mut [0; 64]), Ok(0) | Err(_)));
@@ -85,7 +85,7 @@ async fn a_panic_ends_its_own_connection_only_and_is_counted() {
     assert_eq!(tracker.counts()[Count::InFlight], 0, "its guards have counted it out");
 
     assert!(answer(&mut neighbour).starts_with("HTTP/1.1 200"), "the neighbour goes on");
-    let mut next = connect(&workers, &slots, 0).await;
+    let mut next = connect(&workers, &slots, 0);
     assert!(answer(&mut next).starts_with("HTTP/1.1 200"), "and so does the worker");
     drop((neighbour, next));
     workers.stop();

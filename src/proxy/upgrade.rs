@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    conn::Conn,
+    conn::{After, Conn},
     forward::InFlight,
     framing::Framing,
     io::Socket,
@@ -25,7 +25,7 @@ pub(super) async fn run(
     lease: &Lease,
     answer: &mut Answer,
     in_flight: &mut InFlight,
-) {
+) -> After {
     let worker = Rc::clone(&conn.worker);
     let started = worker.clock.now();
     let up =
@@ -35,9 +35,12 @@ pub(super) async fn run(
     tunnel.conn.alarm.arm();
     let ending = poll_fn(|cx| tunnel.poll(cx)).await;
     match ending {
-        Ending::Closed => in_flight.end(Some(101)),
+        Ending::Closed => {
+            in_flight.end(Some(101));
+            After::Gone
+        }
         // Dropping the guard counts it as abandoned.
-        Ending::Deadline => {}
+        Ending::Deadline => After::Cut,
     }
 }
 

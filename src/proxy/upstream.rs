@@ -8,10 +8,11 @@
 
 mod open;
 
-use std::{cell::RefCell, io, time::Duration};
+use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 use self::open::{Opener, is_out_of_ports};
 use super::{
+    alarm::Alarms,
     error::Fault,
     io::{Peeked, Socket},
 };
@@ -27,10 +28,6 @@ use crate::{
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// Longest pause between two tries: the most a request waits longer than it must.
 const BACKOFF_MAX: Duration = Duration::from_millis(250);
-/// A kept connection that has been idle longer is looked at with a system call before it is used again; within a
-/// millisecond the reactor's own knowledge is as good, and a replayable request is sent again anyway.
-const TRUSTED_IDLE: Duration = Duration::from_millis(1);
-
 /// One route's app.
 #[derive(Debug)]
 pub(super) struct Upstream {
@@ -41,12 +38,12 @@ pub(super) struct Upstream {
     clock: Clock,
     tracker: WorkerTracker,
     idle: RefCell<Vec<Idle>>,
+    alarms: Rc<Alarms>,
 }
 
 #[derive(Debug)]
 struct Idle {
     socket: Socket,
-    since: Uptime,
     until: Uptime,
     _counted: Guard,
 }
@@ -67,21 +64,25 @@ impl Upstream {
         config: &Config,
         clock: Clock,
         tracker: WorkerTracker,
+        alarms: &Rc<Alarms>,
     ) -> Self {
         let opener = Opener::new(&route.upstream);
         let default_host = opener.default_host();
-        let idle = RefCell::new(Vec::new());
-        Self { opener, default_host, limits: config.upstream.clone(), clock, tracker, idle }
+        let (idle, alarms) = (RefCell::new(Vec::new()), Rc::clone(alarms));
+        let limits = config.upstream.clone();
+        Self { opener, default_host, limits, clock, tracker, idle, alarms }
     }
 
     /// A kept connection that is still good, if there is one.
+    ///
+    /// The reactor knows what had happened on it when it last looked, a fraction of a millisecond ago. What has
+    /// happened since is found out with a system call only where it would be lost: a replayable request is sent
+    /// again if the app has just closed, another one is not.
     pub(super) fn reuse(&self, now: Uptime, replayable: bool) -> Option<Lease> {
         loop {
-            let idle = self.idle.borrow_mut().pop();
-            let Idle { socket, since, until, _counted } = idle?;
-            let fresh = replayable && now.saturating_since(since) <= TRUSTED_IDLE;
+            let Idle { socket, until, _counted } = self.idle.borrow_mut().pop()?;
             let quiet = socket.has_event() == Peeked::Nothing
-                && (fresh || socket.peek() == Peeked::Nothing);
+                && (replayable || socket.peek() == Peeked::Nothing);
             if quiet && now < until {
                 self.tracker.add(Count::UpstreamReused, 1);
                 return Some(Lease { socket, reused: true });
@@ -130,21 +131,17 @@ impl Upstream {
         let kept_for = self.limits.idle_timeout.min(hinted);
         if kept_for > Duration::ZERO {
             let counted = self.tracker.guard(Count::PooledIdle);
-            let idle =
-                Idle { socket: lease.socket, since: now, until: now + kept_for, _counted: counted };
+            let idle = Idle { socket: lease.socket, until: now + kept_for, _counted: counted };
             self.idle.borrow_mut().push(idle);
+            self.alarms.expect(now + kept_for);
         }
     }
 
-    /// Closes what has been kept long enough.
-    pub(super) fn expire(&self, now: Uptime) {
-        if !self.is_empty() {
-            self.idle.borrow_mut().retain(|idle| now < idle.until);
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.idle.borrow().is_empty()
+    /// Closes what has been kept long enough. Returns when to come again.
+    pub(super) fn expire(&self, now: Uptime) -> Uptime {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| now < idle.until);
+        idle.iter().map(|idle| idle.until).min().unwrap_or(Uptime::NEVER)
     }
 }
 

@@ -34,6 +34,9 @@ pub(super) use self::answer::Answer;
 /// How long a client that waits for 100 is kept waiting if the app says nothing: as long as curl waits.
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
+/// How often to look whether a client whose body the app does not take is still there.
+const LOOK_AFTER_CLIENT: Duration = Duration::from_secs(1);
+
 /// A request that was sent, or is being sent, and has no response head yet.
 #[derive(Debug)]
 pub(super) struct Wait<'a> {
@@ -110,10 +113,16 @@ impl<'a> Wait<'a> {
             if let Err(stop) = self.poll_upload(cx) {
                 return Poll::Ready(Err(stop));
             }
+            let was_held = self.upload.is_held();
             if let Poll::Ready(result) = self.poll_response(cx) {
                 return Poll::Ready(result);
             }
-            if self.upload_state != Upload::Going && self.conn.poll_gone(cx).is_ready() {
+            if was_held && !self.upload.is_held() {
+                // The app's 100 has set the body free: only polling it makes its bytes wake this task.
+                continue;
+            }
+            let reads_on = self.upload_state != Upload::Going || self.upload.has_read_all();
+            if reads_on && self.conn.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Stop::ClientGone));
             }
             if !self.conn.alarm.take_rung() {
@@ -138,10 +147,15 @@ impl<'a> Wait<'a> {
             Poll::Ready(Ok(())) => {
                 self.upload_state = Upload::Done;
                 self.since = self.conn.worker.clock.now();
+                // From here on the response timeout runs.
+                self.conn.alarm.arm();
             }
             Poll::Ready(Err(Broken::Source)) => return Err(Stop::ClientGone),
             // The app may have answered before it stopped reading: its response is what counts.
-            Poll::Ready(Err(Broken::Sink)) => self.upload_state = Upload::Broken,
+            Poll::Ready(Err(Broken::Sink)) => {
+                self.upload_state = Upload::Broken;
+                self.conn.alarm.arm();
+            }
             Poll::Ready(Err(Broken::Framing(error))) => {
                 tracing::debug!(peer = %self.conn.peer, %error, "request body");
                 return Err(Stop::Fault(Fault::BadRequest("chunked body")));
@@ -269,10 +283,12 @@ impl<'a> Wait<'a> {
             let stalled = next.is_due(self.upload.moved_at() + config.timeouts.body);
             match self.upload.waits_for() {
                 End::Source if stalled => return Err(Stop::Fault(Fault::RequestTimeout)),
-                // An app that reads slowly is no fault; look again later, for the client may stall then.
-                End::Sink if stalled => next.at = next.at.min(next.now + config.timeouts.body),
+                // An app that reads slowly is no fault. But a FIN behind bytes that nobody reads wakes nobody.
+                End::Sink if self.conn.socket.is_closed_by_peer() => return Err(Stop::ClientGone),
                 End::Sink | End::Source => {}
             }
+            // Which end it waits for may change without an alarm.
+            next.at = next.at.min(next.now + LOOK_AFTER_CLIENT);
         }
         if let Some(limit) = config.upstream.response_timeout
             && self.upload_state != Upload::Going
@@ -292,7 +308,9 @@ impl<'a> Wait<'a> {
                 {
                     return Err(Stop::Release(status));
                 }
-                if next.is_due(pace::goodbye_at(&departure, self.conn.seed)) {
+                let parked_after = self.conn.worker.config.parked_after;
+                let (seed, started) = (self.conn.seed, self.task.started);
+                if next.is_due(pace::goodbye_at(&departure, seed, started, parked_after)) {
                     return Err(Stop::Fault(Fault::Departing));
                 }
                 Ok(())

@@ -51,10 +51,11 @@ impl Worker {
     pub(super) fn new(context: &Context, tracker: WorkerTracker, seed: u64) -> Rc<Self> {
         let Context { config, clock, mut watch, tracker: _, pressure } = context.clone();
         let phase = watch.update();
+        let alarms = Alarms::new();
         let upstreams = config
             .routes
             .iter()
-            .map(|route| Upstream::new(route, &config, clock, tracker.clone()))
+            .map(|route| Upstream::new(route, &config, clock, tracker.clone(), &alarms))
             .collect();
         let scratch = SCRATCH.max(config.limits.max_header_size * 2);
         Rc::new(Self {
@@ -62,7 +63,7 @@ impl Worker {
             clock,
             tracker,
             pressure,
-            alarms: Alarms::new(),
+            alarms,
             upstreams,
             watch: RefCell::new(watch),
             phase: Cell::new(phase),
@@ -136,30 +137,26 @@ impl Worker {
         let mut watch = self.watch.borrow().clone();
         let interval = Alarms::pulse_interval(self.shortest_limit());
         let mut scarce_since = None;
+        let mut not_before = Uptime::ZERO;
         loop {
+            let wake = self.clock.instant(self.alarms.look_at().max(not_before));
             tokio::select! {
                 _ = watch.changed() => self.alarms.ring_all(),
-                () = self.tick(interval) => {
+                () = self.alarms.sooner() => {}
+                since = self.pressure.changed_from(scarce_since) => {
+                    scarce_since = since;
+                    self.alarms.ring_all();
+                }
+                () = tokio::time::sleep_until(wake) => {
                     let now = self.clock.now();
                     self.alarms.ring_due(now);
-                    let before = std::mem::replace(&mut scarce_since, self.pressure.scarce_since());
-                    if before != scarce_since {
-                        self.alarms.ring_all();
-                    }
                     for upstream in &self.upstreams {
-                        upstream.expire(now);
+                        self.alarms.expect(upstream.expire(now));
                     }
+                    not_before = now + interval;
                 }
             }
         }
-    }
-
-    /// One pulse, or none as long as there is nothing to look after.
-    async fn tick(&self, interval: Duration) {
-        if self.upstreams.iter().all(Upstream::is_empty) {
-            self.alarms.any().await;
-        }
-        tokio::time::sleep(interval).await;
     }
 
     fn shortest_limit(&self) -> Duration {

@@ -173,3 +173,23 @@ fn clients_that_leave_at_random_leave_nothing_behind() {
     pod.fetch("/after").expect(200);
     app.assert_unambiguous();
 }
+
+#[test]
+fn a_client_that_is_given_up_did_not_close_first() {
+    let app = FakeApp::echo();
+    let pod = TestPod::before(&app).env("BODY_TIMEOUT", "300ms").start();
+    let mut client = pod.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello");
+    client.response().expect(408).expect_close(true);
+    client.expect_eof();
+    drop(client);
+    settle(&pod, &app);
+    let metrics = pod.get("/metrics").text();
+    let closed = |by| {
+        let name = format!("lameduck_connections_closed_total{{by=\"{by}\"}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+        line.parse::<u64>().unwrap()
+    };
+    let by = ["peer", "announced", "idle", "fault"].map(closed);
+    assert_eq!(by, [0, 0, 0, 1], "{metrics}");
+}

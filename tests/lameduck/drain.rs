@@ -140,7 +140,9 @@ fn connections_up_to_the_exit_are_answered_or_refused() {
             for answered in 0.. {
                 let Ok(mut client) = RawClient::try_connect(proxy) else { return (answered, cut) };
                 match client.try_send(get("/")).map(|()| client.try_response()) {
-                    Ok(Ok(response)) => assert!(matches!(response.head.status, 200 | 503)),
+                    Ok(Ok(response)) => {
+                        assert!(matches!(response.head.status, 200 | 503), "{response:?}")
+                    }
                     Ok(Err(_)) | Err(_) => cut += 1,
                 }
             }
@@ -683,4 +685,69 @@ fn a_rolling_restart_under_load_loses_nothing() {
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
     let done: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
     assert!(done > 100, "{done} requests");
+}
+
+#[test]
+fn a_request_in_the_last_seconds_is_answered_by_the_app() {
+    let gate = Gate::default();
+    let app = FakeApp::new({
+        let gate = gate.clone();
+        move |exchange| {
+            if exchange.request.target == "/stream" {
+                exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+                gate.wait();
+                exchange.send("ok");
+                return Then::Close;
+            }
+            exchange.reply("200 OK", "", b"ok")
+        }
+    });
+    let pod = TestPod::before(&app).env("DRAIN_TIMEOUT", "2s").start();
+    let mut stream = pod.client();
+    assert_eq!(stream.get("/stream").head().status, 200);
+    pod.terminate();
+    let told = now();
+    pod.wait_for_phase("Draining");
+    // Goodbyes are spread over the last half second; what comes then and can be answered at once is.
+    while told.elapsed() < ms(1700) {
+        pod.fetch("/late").expect(200);
+        let_pass(ms(5));
+    }
+    gate.open();
+    assert_eq!(pod.report()["goodbyes"]["http1"], 0);
+}
+
+#[test]
+fn silent_connections_at_the_exit_keep_nobody_waiting() {
+    let app = FakeApp::echo();
+    let pod = TestPod::before(&app)
+        .env("DRAIN_QUIET", "300ms")
+        .env("LINGER", "2s")
+        .env("UPSTREAM_CONNECT_BUDGET", "50ms")
+        .start();
+    let proxy = pod.proxy;
+    pod.get("/prestop/pod").expect(200);
+    pod.wait_for_phase("Drained");
+    app.die();
+    pod.terminate();
+    // Connections without a request, such as balancers open in advance, before and after the process decides to end.
+    let silent = thread("silent", move || {
+        let mut held = Vec::new();
+        while let Ok(client) = RawClient::try_connect(proxy) {
+            held.push(client);
+            let_pass(ms(20));
+        }
+    });
+    let mut waits = Vec::new();
+    loop {
+        let asked = now();
+        let Ok(mut client) = RawClient::try_connect(proxy) else { break };
+        let outcome = client.try_send(get("/")).map(|()| client.try_response());
+        waits.push((asked.elapsed(), outcome.is_ok_and(|response| response.is_ok())));
+        let_pass(ms(10));
+    }
+    silent.join().unwrap();
+    assert_eq!(pod.wait_for_exit(), 0);
+    let longest = waits.iter().max().unwrap();
+    assert!(longest.0 < ms(1000), "a request waited {longest:?} (answered?) of {}", waits.len());
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{FakeApp, RawClient, TestPod, now};
+use crate::support::{FakeApp, RawClient, TestPod, let_pass, ms, now};
 
 #[test]
 fn a_serving_pod_keeps_connections() {
@@ -116,7 +116,7 @@ fn an_old_connection_is_closed_with_announcement_only() {
 
     let mut idle = pod.client();
     idle.get("/").response().expect(200).expect_close(false);
-    crate::support::let_pass(Duration::from_millis(800));
+    let_pass(Duration::from_millis(800));
     assert!(idle.is_open_and_silent(), "an old idle connection was closed unannounced");
     idle.get("/").response().expect(200).expect_close(true);
 }
@@ -180,7 +180,7 @@ fn the_share_of_connections_told_to_close_grows_over_the_spread() {
 
     for (group, at) in groups.iter_mut().zip([0.25, 0.5, 0.75, 1.02]) {
         let moment = latest + spread.mul_f64(at);
-        crate::support::let_pass(moment.saturating_duration_since(now()));
+        let_pass(moment.saturating_duration_since(now()));
         let low = (now() - latest).as_secs_f64() / spread.as_secs_f64();
         for client in group.iter_mut() {
             client.get("/");
@@ -212,4 +212,23 @@ fn a_connection_is_told_once_and_then_closed() {
             !told
         });
     }
+}
+
+/// Some old clients send CRLF behind a body (RFC 9112 §2.2 asks servers to skip it): it begins no request.
+#[test]
+fn a_blank_line_behind_a_body_is_no_request() {
+    let app = FakeApp::echo();
+    let pod =
+        TestPod::before(&app).env("HEADER_TIMEOUT", "300ms").env("CLOSE_SPREAD", "0s").start();
+    let request = format!("{}\r\n", crate::support::client::post("/", "hello"));
+    let mut client = pod.client();
+    for _ in 0..2 {
+        client.send(&request).response().expect(200).expect_close(false);
+        let_pass(ms(600));
+        assert!(client.is_open_and_silent(), "the blank line was taken for a request that is late");
+        client.send("\r\n");
+    }
+    pod.post("/drain").expect(200);
+    client.send(&request).response().expect(200).expect_close(true);
+    client.expect_eof();
 }

@@ -18,6 +18,7 @@ mod framing;
 mod headers;
 mod hooks;
 mod keep_alive;
+mod overlap;
 mod process;
 mod readiness;
 mod size;

@@ -209,7 +209,11 @@ fn a_tunnel_is_cut_at_the_deadline_and_counted() {
     let (_, end) = client.rest();
     assert_ne!(end, End::Silence);
     assert_eq!(pod.wait_for_exit(), 75);
-    assert_eq!(pod.report()["abandoned"]["tunnels"], 1);
+    let report = pod.report();
+    assert_eq!(
+        (&report["abandoned"]["tunnels"], &report["closed_by_peer"]),
+        (&1.into(), &0.into())
+    );
     app.wait_until_unconnected();
 }
 

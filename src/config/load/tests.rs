@@ -261,9 +261,10 @@ fn what_is_not_built_yet_refuses_to_start() {
         .with("LAMEDUCK_TLS_KEY_FILE", "/tls/tls.key")
         .with("LAMEDUCK_TLS_CLIENT_CA_FILE", "/tls/ca.crt")
         .with("LAMEDUCK_PROXY_PROTOCOL", "on")
-        .with("LAMEDUCK_UPSTREAM_PROTOCOL", "h2c");
+        .with("LAMEDUCK_UPSTREAM_PROTOCOL", "h2c")
+        .with("LAMEDUCK_MAX_CONCURRENT_STREAMS", "250");
     let lines = problems(&vars);
-    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert_eq!(lines.len(), 6, "{lines:?}");
     assert!(lines.iter().all(|line| line.contains(": not built yet; ")), "{lines:?}");
     check(
         &MapVars::new().with("LAMEDUCK_PROXY_PROTOCOL", "maybe"),
@@ -271,8 +272,8 @@ fn what_is_not_built_yet_refuses_to_start() {
     );
     let fine = MapVars::new()
         .with("LAMEDUCK_UPSTREAM_PROTOCOL", "http1")
-        .with("LAMEDUCK_MAX_CONCURRENT_STREAMS", "250");
-    assert_eq!(Config::from_vars(&fine, &FACTS).unwrap().limits.max_concurrent_streams, 250);
+        .with("LAMEDUCK_MAX_CONCURRENT_STREAMS", "100");
+    assert!(Config::from_vars(&fine, &FACTS).is_ok());
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Wait<'_> {
             requests: self.conn.requests,
             client_persists: self.task.client_persists,
             request_read: self.upload.has_read_all(),
-            next_request_read: !self.conn.inbox.is_empty(),
+            next_request_read: self.conn.has_next(),
         };
         keep_alive::decide(&worker.phase(), &worker.rules(), &facts, worker.clock.now())
     }

@@ -168,8 +168,8 @@ impl FakeApp {
 
     /// Fails if anything came that a strict server must refuse.
     pub fn assert_unambiguous(&self) {
-        let state = self.state();
-        assert!(state.illegal.is_empty(), "the app was sent {:#?}", state.illegal);
+        let illegal = self.illegal();
+        assert!(illegal.is_empty(), "the app was sent {illegal:#?}");
     }
 
     /// What came that a strict server must refuse.
