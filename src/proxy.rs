@@ -192,6 +192,7 @@ async fn serve(worker: Rc<Worker>, accepted: Accepted, _held: Held) {
         seed: worker.random(),
         requests: 0,
         inbox: Vec::new(),
+        deferrals: 0,
         worker,
     };
     conn::serve(conn).await;

@@ -44,6 +44,8 @@ pub(super) struct Conn {
     pub(super) requests: u64,
     /// Bytes read and not used yet.
     pub(super) inbox: Vec<u8>,
+    /// How often a close was due and put off because the next request had been read.
+    pub(super) deferrals: u32,
 }
 
 /// What becomes of the connection after a request.

@@ -325,8 +325,10 @@ impl InFlight {
         self.log_access(None, self.worker.clock.now());
         match cut {
             Cut::Client => After::Gone,
-            // A chunked or counted body shows that it was cut; one that ends with the connection would look whole.
-            Cut::App | Cut::Deadline | Cut::Stalled => After::Abort,
+            // A body that ends with the connection would look whole; a chunked or counted one shows that it was cut,
+            // and what the client has not read yet must not be destroyed by a reset.
+            Cut::App | Cut::Deadline | Cut::Stalled if answer.ends_with_connection => After::Abort,
+            Cut::App | Cut::Deadline | Cut::Stalled => After::Cut,
         }
     }
 

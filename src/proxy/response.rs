@@ -98,7 +98,7 @@ impl<'h, 'b> Response<'h, 'b> {
         if response.status < 100 {
             return Err(Fault::BadUpstream("its status is below 100"));
         }
-        let mut chunked = false;
+        let (mut chunked, mut says) = (false, Says::default());
         for field in response.fields {
             match Field::of(field.name) {
                 Field::ContentLength => response.content_length(field.value)?,
@@ -108,7 +108,7 @@ impl<'h, 'b> Response<'h, 'b> {
                     return Err(Fault::BadUpstream("its Transfer-Encoding is not chunked alone"));
                 }
                 Field::TransferEncoding => chunked = true,
-                Field::Connection => response.connection(field.value, raw.version == Some(1)),
+                Field::Connection => response.connection(field.value, &mut says),
                 Field::KeepAlive => response.keep_alive_timeout = timeout(field.value),
                 Field::Expect
                 | Field::Forwarded
@@ -125,6 +125,8 @@ impl<'h, 'b> Response<'h, 'b> {
                 | Field::UserAgent => {}
             }
         }
+        // An HTTP/1.0 app that keeps the connection says so (RFC 9112 §9.3); a close beside it wins.
+        response.persistent = !says.close && (response.persistent || says.keep_alive);
         response.settle_body(chunked, to_head);
         Ok(response)
     }
@@ -159,18 +161,24 @@ impl<'h, 'b> Response<'h, 'b> {
         Ok(())
     }
 
-    fn connection(&mut self, value: &'b [u8], http11: bool) {
+    fn connection(&mut self, value: &'b [u8], says: &mut Says) {
         for token in list(value) {
             if token.eq_ignore_ascii_case(b"close") {
-                self.persistent = false;
+                says.close = true;
             } else if token.eq_ignore_ascii_case(b"keep-alive") {
-                // An HTTP/1.0 app that keeps the connection says so (RFC 9112 §9.3); a close beside it wins.
-                self.persistent |= !http11;
+                says.keep_alive = true;
             } else if !token.eq_ignore_ascii_case(b"upgrade") {
                 self.nominated.push(token);
             }
         }
     }
+}
+
+/// What `Connection` lines say about the connection.
+#[derive(Debug, Default)]
+struct Says {
+    close: bool,
+    keep_alive: bool,
 }
 
 /// The `timeout` parameter of a `Keep-Alive` value, in seconds.

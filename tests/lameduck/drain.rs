@@ -38,7 +38,7 @@ fn a_request_on_a_fresh_connection_that_races_with_sigterm_is_answered() {
     let name = "a_request_on_a_fresh_connection_that_races_with_sigterm_is_answered";
     repeat(name, repetitions(1000) / RACERS, |random| {
         let app = FakeApp::echo();
-        let pod = TestPod::before(&app).env("DRAIN_MIN", "400ms").start();
+        let pod = TestPod::before(&app).env("DRAIN_MIN", "1s").start();
         let proxy = pod.proxy;
         let racers: Vec<_> = (0..RACERS)
             .map(|_| {
@@ -66,7 +66,7 @@ fn a_request_on_an_idle_connection_that_races_with_sigterm_is_answered() {
     let name = "a_request_on_an_idle_connection_that_races_with_sigterm_is_answered";
     repeat(name, repetitions(1000) / RACERS, |random| {
         let app = FakeApp::echo();
-        let pod = TestPod::before(&app).env("DRAIN_MIN", "400ms").start();
+        let pod = TestPod::before(&app).env("DRAIN_MIN", "1s").start();
         let racers: Vec<_> = (0..RACERS)
             .map(|_| {
                 let mut client = pod.client();
@@ -141,7 +141,8 @@ fn connections_up_to_the_exit_are_answered_or_refused() {
                 let Ok(mut client) = RawClient::try_connect(proxy) else { return (answered, cut) };
                 match client.try_send(get("/")).map(|()| client.try_response()) {
                     Ok(Ok(response)) => {
-                        assert!(matches!(response.head.status, 200 | 503), "{response:?}")
+                        // 502: the app died with the request in its hands.
+                        assert!(matches!(response.head.status, 200 | 502 | 503), "{response:?}")
                     }
                     Ok(Err(_)) | Err(_) => cut += 1,
                 }
@@ -236,6 +237,26 @@ fn a_half_closed_client_that_keeps_talking_meets_no_reset_within_the_linger() {
     drop(client);
     assert_eq!(pod.wait_for_exit(), 0);
     assert_eq!(app.asked("/after"), 0);
+}
+
+#[test]
+fn a_client_that_pipelines_without_end_is_told_all_the_same() {
+    let app = FakeApp::echo();
+    let pod = TestPod::before(&app).start();
+    let mut client = pod.client();
+    client.get("/").response().expect(200).expect_close(false);
+    pod.terminate();
+    pod.wait_for_phase("Draining");
+    client.send(get("/ahead").repeat(20));
+    let told = (0..3_000).any(|_| {
+        let close = client.response().expect(200).announces_close();
+        // One more is always on its way; after the close there is nobody to take it.
+        let _refused = client.try_send(get("/ahead"));
+        close
+    });
+    assert!(told, "answered 3,000 requests of a draining pod and never said close");
+    drop(client);
+    assert_eq!(pod.wait_for_exit(), 0);
 }
 
 #[test]

@@ -45,6 +45,10 @@ fn a_connection_persists_if_both_versions_and_words_allow_it() {
     );
     check("HTTP/1.0 200 OK\r\nContent-Length: 0", "200 Length(0) persistent=false");
     check(
+        "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: close, keep-alive",
+        "200 Length(0) persistent=false",
+    );
+    check(
         "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive",
         "200 Length(0) persistent=true",
     );

@@ -33,6 +33,10 @@ pub(in crate::proxy) struct Answer {
     pub(in crate::proxy) was_parked: bool,
 }
 
+/// How often a close that is due waits for a request that has been read already. The inbox holds fewer requests than
+/// that, so nobody who stops is cut short; who pipelines without end is told all the same.
+const MAX_DEFERRALS: u32 = 1_000;
+
 // === impl Wait ===
 
 impl Wait<'_> {
@@ -109,7 +113,7 @@ impl Wait<'_> {
         }
     }
 
-    fn verdict(&self) -> Verdict {
+    fn verdict(&mut self) -> Verdict {
         let worker = &self.conn.worker;
         let facts = Facts {
             accepted_at: self.conn.accepted_at,
@@ -117,8 +121,16 @@ impl Wait<'_> {
             requests: self.conn.requests,
             client_persists: self.task.client_persists,
             request_read: self.upload.has_read_all(),
-            next_request_read: self.conn.has_next(),
+            next_request_read: self.conn.has_next() && self.conn.deferrals < MAX_DEFERRALS,
         };
-        keep_alive::decide(&worker.phase(), &worker.rules(), &facts, worker.clock.now())
+        let decide =
+            |facts| keep_alive::decide(&worker.phase(), &worker.rules(), facts, worker.clock.now());
+        let verdict = decide(&facts);
+        if facts.next_request_read
+            && verdict != decide(&Facts { next_request_read: false, ..facts })
+        {
+            self.conn.deferrals += 1;
+        }
+        verdict
     }
 }
