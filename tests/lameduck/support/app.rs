@@ -288,7 +288,13 @@ impl Shared {
             let mut exchange = Exchange { request, before, wire, shared: self, record };
             match (self.script)(&mut exchange) {
                 Then::Keep if exchange.request.complete => {}
-                Then::Keep => drop(exchange.body()),
+                Then::Keep => {
+                    drop(exchange.body());
+                    if !exchange.request.complete {
+                        // What came of a body that was cut off is no request.
+                        return Then::Close;
+                    }
+                }
                 then @ (Then::Close | Then::Reset) => return then,
             }
             drop(running);
