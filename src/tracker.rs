@@ -108,7 +108,7 @@ counts! {
     ErrorBadUpstream = "error_bad_upstream",
     /// 503 by us: the app can't be connected.
     ErrorUnreachable = "error_unreachable",
-    /// 504 by us: the app did not answer within `LAMEDUCK_RESPONSE_TIMEOUT`.
+    /// 504 by us: the app did not accept, or not answer, in time.
     ErrorUpstreamTimeout = "error_upstream_timeout",
     /// 500 by us: a defect in the proxy; its request alone is lost.
     ErrorInternal = "error_internal",

@@ -11,6 +11,9 @@ pub enum Fault {
     /// The client's request is not HTTP, or its framing can be read in two ways.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
+    /// The app does not accept the connection in time.
+    #[error("the app did not accept the connection in time")]
+    ConnectTimeout,
     /// The client asked for a tunnel.
     #[error("CONNECT is not served here")]
     Connect,
@@ -29,7 +32,7 @@ pub enum Fault {
     /// The request target is longer than [`super::request::MAX_TARGET`].
     #[error("request target too long")]
     TargetTooLong,
-    /// The app can't be connected: nobody listens, or it does not answer in time.
+    /// The app can't be connected: nobody listens there.
     #[error("the app can't be reached: {0}")]
     Unreachable(&'static str),
     /// The app did not answer within `LAMEDUCK_RESPONSE_TIMEOUT`.
@@ -52,7 +55,7 @@ impl Fault {
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
             Self::BadUpstream(_) => (502, "Bad Gateway"),
             Self::Departing | Self::Unreachable(_) => (503, "Service Unavailable"),
-            Self::UpstreamTimeout => (504, "Gateway Timeout"),
+            Self::ConnectTimeout | Self::UpstreamTimeout => (504, "Gateway Timeout"),
         }
     }
 
@@ -67,6 +70,7 @@ impl Fault {
             | Self::RequestTimeout
             | Self::TargetTooLong => "http_request_error",
             Self::BadUpstream(_) => "http_protocol_error",
+            Self::ConnectTimeout => "connection_timeout",
             Self::Departing => "destination_unavailable",
             Self::Unreachable(_) => "connection_refused",
             Self::UpstreamTimeout => "http_response_timeout",
@@ -86,7 +90,7 @@ impl Fault {
             Self::RequestTimeout => Count::ErrorRequestTimeout,
             Self::TargetTooLong => Count::ErrorTargetTooLong,
             Self::Unreachable(_) => Count::ErrorUnreachable,
-            Self::UpstreamTimeout => Count::ErrorUpstreamTimeout,
+            Self::ConnectTimeout | Self::UpstreamTimeout => Count::ErrorUpstreamTimeout,
         }
     }
 
@@ -99,7 +103,7 @@ impl Fault {
     /// Whether asking again soon may help: such answers carry `Retry-After`.
     #[must_use]
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::Departing | Self::Unreachable(_))
+        matches!(self, Self::ConnectTimeout | Self::Departing | Self::Unreachable(_))
     }
 }
 

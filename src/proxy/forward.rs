@@ -81,8 +81,10 @@ async fn attempt(
             Some(lease) => lease,
             None => {
                 // An app that is gone while the pod leaves does not come back.
-                let patient = || !worker.phase().is_leaving();
-                while_client_stays(conn, upstream.connect(patient)).await?.map_err(Stop::Fault)?
+                let may_return = || !worker.phase().is_leaving();
+                while_client_stays(conn, upstream.connect(may_return))
+                    .await?
+                    .map_err(Stop::Fault)?
             }
         };
         let mut upload = upload(&worker, task, lease.reused);
@@ -159,7 +161,7 @@ async fn deliver(
     // A connection that was offered another protocol may be about to speak it: it carries nothing else.
     if answer.app_persists && answer.excess.is_empty() && upload.has_sent_all() && !task.upgrade {
         upload.forget(&worker);
-        worker.upstreams[conn.route].keep(lease, answer.hint);
+        worker.upstreams[conn.route].keep(lease, answer.hint, answer.is_bodiless);
     }
     answer.download.forget(&worker);
     in_flight.end(Some(answer.status));

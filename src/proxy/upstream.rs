@@ -45,6 +45,7 @@ pub(super) struct Upstream {
 struct Idle {
     socket: Socket,
     until: Uptime,
+    doubtful: bool,
     _counted: Guard,
 }
 
@@ -80,9 +81,9 @@ impl Upstream {
     /// again if the app has just closed, another one is not.
     pub(super) fn reuse(&self, now: Uptime, replayable: bool) -> Option<Lease> {
         loop {
-            let Idle { socket, until, _counted } = self.idle.borrow_mut().pop()?;
+            let Idle { socket, until, doubtful, _counted } = self.idle.borrow_mut().pop()?;
             let quiet = socket.has_event() == Peeked::Nothing
-                && (replayable || socket.peek() == Peeked::Nothing);
+                && (replayable && !doubtful || socket.peek() == Peeked::Nothing);
             if quiet && now < until {
                 self.tracker.add(Count::UpstreamReused, 1);
                 return Some(Lease { socket, reused: true });
@@ -91,8 +92,9 @@ impl Upstream {
         }
     }
 
-    /// Opens a connection, trying again while the app restarts. `patient` says whether that is worth waiting for.
-    pub(super) async fn connect(&self, patient: impl Fn() -> bool) -> Result<Lease, Fault> {
+    /// Opens a connection, trying again while the app restarts or is busy. `may_return` says whether an app that is
+    /// not there may come back.
+    pub(super) async fn connect(&self, may_return: impl Fn() -> bool) -> Result<Lease, Fault> {
         let started = self.clock.now();
         let mut give_up = started + self.limits.connect_budget;
         let mut pause = BACKOFF_MIN;
@@ -112,10 +114,11 @@ impl Upstream {
                     }
                     Fault::Unreachable(describe(&error))
                 }
-                Err(_) => Fault::Unreachable("it did not accept in time"),
+                Err(_) => Fault::ConnectTimeout,
             };
             self.tracker.add(Count::UpstreamConnectFailures, 1);
-            if !patient() || self.clock.now() + pause >= give_up {
+            let hopeless = fault != Fault::ConnectTimeout && !may_return();
+            if hopeless || self.clock.now() + pause >= give_up {
                 return Err(fault);
             }
             tokio::time::sleep(pause).await;
@@ -123,15 +126,17 @@ impl Upstream {
         }
     }
 
-    /// Keeps a connection for the next request. `hint` is the app's own `Keep-Alive: timeout`.
-    pub(super) fn keep(&self, lease: Lease, hint: Option<Duration>) {
+    /// Keeps a connection for the next request. `hint` is the app's own `Keep-Alive: timeout`; `doubtful` says that
+    /// the last response ended where some apps do not end it, so that bytes of it may still come.
+    pub(super) fn keep(&self, lease: Lease, hint: Option<Duration>, doubtful: bool) {
         let now = self.clock.now();
         // A second before the app's own limit, so that its FIN and our request do not cross.
         let hinted = hint.map_or(Duration::MAX, |hint| hint.saturating_sub(Duration::from_secs(1)));
         let kept_for = self.limits.idle_timeout.min(hinted);
         if kept_for > Duration::ZERO {
             let counted = self.tracker.guard(Count::PooledIdle);
-            let idle = Idle { socket: lease.socket, until: now + kept_for, _counted: counted };
+            let idle =
+                Idle { socket: lease.socket, until: now + kept_for, doubtful, _counted: counted };
             self.idle.borrow_mut().push(idle);
             self.alarms.expect(now + kept_for);
         }

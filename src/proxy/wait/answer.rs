@@ -28,6 +28,8 @@ pub(in crate::proxy) struct Answer {
     pub(in crate::proxy) app_persists: bool,
     /// The app's `Keep-Alive: timeout`.
     pub(in crate::proxy) hint: Option<Duration>,
+    /// Whether there is no body because of the request's method or the status, which some apps overlook.
+    pub(in crate::proxy) is_bodiless: bool,
     /// Whether a cut body would look whole: its end is the end of the connection.
     pub(in crate::proxy) ends_with_connection: bool,
     pub(in crate::proxy) was_parked: bool,
@@ -108,6 +110,7 @@ impl Wait<'_> {
             verdict,
             app_persists: response.persistent,
             hint: response.keep_alive_timeout,
+            is_bodiless: response.framing == Framing::None,
             ends_with_connection: false,
             was_parked: self.parked.take().is_some(),
         }
