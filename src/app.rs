@@ -17,7 +17,7 @@ use crate::{
         machine::{Exit, Machine},
         report::Report,
     },
-    listener::{BindError, Listener, Slots},
+    listener::{BindError, Listener},
     memory::{
         self, Pressure,
         cgroup::{CGROUPS, Cgroup},
@@ -25,6 +25,7 @@ use crate::{
     proxy::{Context, Workers},
     readiness::{Prober, poll::watch_readiness, reach::watch_reach},
     signals::Signals,
+    slots::Slots,
     telemetry,
     tracker::Tracker,
 };

@@ -31,6 +31,7 @@ pub mod process;
 pub mod proxy;
 pub mod readiness;
 pub mod signals;
+pub mod slots;
 pub mod telemetry;
 pub mod tracker;
 pub mod units;

@@ -3,24 +3,16 @@
 //! The listening sockets stay open to the very end: a connection in the accept queue of a closed listener is reset,
 //! and kube-proxy sends new ones for seconds after the pod has begun to leave.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::net::TcpListener;
 
 use crate::{
     clock::Clock,
     config::Route,
-    memory::Pressure,
     proxy::{Accepted, Workers},
+    slots::Slots,
 };
 
 /// Connections that the kernel may hold while we are busy; it takes less if `net.core.somaxconn` says so.
@@ -46,26 +38,6 @@ pub struct BindError {
 pub struct Listener {
     socket: std::net::TcpListener,
     route: usize,
-}
-
-/// The places for open connections.
-#[derive(Clone, Debug)]
-pub struct Slots {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    open: AtomicUsize,
-    max: usize,
-    freed: Notify,
-    pressure: Pressure,
-}
-
-/// One open connection's place.
-#[derive(Debug)]
-pub struct Slot {
-    shared: Arc<Shared>,
 }
 
 // === impl Listener ===
@@ -167,46 +139,4 @@ fn is_peers(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     )
-}
-
-// === impl Slots ===
-
-impl Slots {
-    /// Places for `max` connections, given out while `pressure` allows it.
-    #[must_use]
-    pub fn new(max: usize, pressure: Pressure) -> Self {
-        let shared = Shared { open: AtomicUsize::new(0), max, freed: Notify::new(), pressure };
-        Self { shared: Arc::new(shared) }
-    }
-
-    /// Waits until a place is free and memory is not critical. The place is not taken: each of several listeners may
-    /// find the same one, so the limit may be passed by their number less one.
-    async fn vacancy(&self) {
-        self.shared.pressure.relief().await;
-        self.wait_until_at_most(self.shared.max.saturating_sub(1)).await;
-    }
-
-    /// A place, limit or not.
-    pub(crate) fn take(&self) -> Slot {
-        self.shared.open.fetch_add(1, SeqCst);
-        Slot { shared: Arc::clone(&self.shared) }
-    }
-
-    /// Waits until no more than `left` places are taken.
-    pub async fn wait_until_at_most(&self, left: usize) {
-        loop {
-            let freed = self.shared.freed.notified();
-            if self.shared.open.load(SeqCst) <= left {
-                return;
-            }
-            freed.await;
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.shared.open.fetch_sub(1, SeqCst);
-        self.shared.freed.notify_waiters();
-    }
 }

@@ -8,11 +8,13 @@
 
 mod alarm;
 mod conn;
+mod downstream;
 pub mod error;
 pub mod fields;
 mod forward;
 pub mod framing;
 pub mod headers;
+mod in_flight;
 mod io;
 pub mod keep_alive;
 mod linger;
@@ -41,13 +43,13 @@ use tokio::{
     sync::mpsc,
 };
 
-use self::{conn::Conn, io::Socket, worker::Worker};
+use self::{downstream::Conn, io::Socket, worker::Worker};
 use crate::{
     clock::Clock,
     config::Config,
     lifecycle::driver::Watch,
-    listener::Slot,
     memory::Pressure,
+    slots::Slot,
     tracker::{Count, Tracker, WorkerTracker},
     units::Uptime,
 };

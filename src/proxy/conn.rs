@@ -5,65 +5,20 @@
 
 use std::{
     future::poll_fn,
-    net::IpAddr,
     rc::Rc,
     task::{Context, Poll},
 };
 
 use super::{
-    alarm::Alarm,
-    error::{Fault, status_class},
-    forward, headers,
-    io::{Peeked, Socket},
+    downstream::{After, Conn},
+    error::Fault,
+    forward,
+    io::Peeked,
     linger, pace,
     request::{self, Parsed},
     task::Task,
-    worker::Worker,
 };
 use crate::{lifecycle::IdleRule, tracker::Count, units::Uptime};
-
-/// Bytes of pipelined requests that are read while a response is awaited. Reading on is how a client's leaving is
-/// noticed; past this the kernel's buffer has to do.
-pub(super) const INBOX_LIMIT: usize = 64 * 1024;
-
-/// One client connection.
-#[derive(Debug)]
-pub(super) struct Conn {
-    pub(super) worker: Rc<Worker>,
-    /// Which of the configured routes it came in on.
-    pub(super) route: usize,
-    pub(super) socket: Socket,
-    pub(super) peer: IpAddr,
-    pub(super) alarm: Alarm,
-    pub(super) accepted_at: Uptime,
-    /// When the connection or request before it came.
-    pub(super) arrival_before: Uptime,
-    /// Its place in every spread.
-    pub(super) seed: f32,
-    /// Requests read so far.
-    pub(super) requests: u64,
-    /// Bytes read and not used yet.
-    pub(super) inbox: Vec<u8>,
-    /// How often a close was due and put off because the next request had been read.
-    pub(super) deferrals: u32,
-}
-
-/// What becomes of the connection after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
-    /// Close it so that a body cut short can't be taken for a whole one.
-    Abort,
-    /// The client was told that this was the last response.
-    Close,
-    /// The drain's budget or the client's time is over: close it without another word.
-    Cut,
-    /// The client is gone, or the connection has become a tunnel that has ended.
-    Gone,
-    /// The next request may come.
-    Persist,
-    /// The client was told that its request can't be served; what it sends after that can't be read.
-    Refused,
-}
 
 /// What came instead of, or as, the next request.
 #[derive(Debug)]
@@ -171,11 +126,6 @@ impl Conn {
                 }
             }
         }
-    }
-
-    /// Whether the next request has begun. Blank lines begin none (RFC 9112 §2.2): some clients send one behind a body.
-    pub(super) fn has_next(&self) -> bool {
-        self.inbox.chunks(2).any(|pair| pair != b"\r\n")
     }
 
     /// Adds bytes to the head and parses it if it may be whole.
@@ -289,59 +239,5 @@ impl Conn {
             let spread = config.close_spread;
             timeout.min(pace::early_close_at(scarce_since, quiet_since, spread, self.seed))
         })
-    }
-
-    /// Answers in the app's place; the connection ends with it.
-    pub(super) async fn refuse(&mut self, fault: Fault, to_head: bool) -> After {
-        tracing::debug!(peer = %self.peer, %fault, "answered by the proxy");
-        self.worker.tracker.add(fault.count(), 1);
-        self.worker.tracker.add(status_class(fault.status().0), 1);
-        let mut answer = self.worker.take_buffer();
-        headers::fault(fault, to_head, &mut answer);
-        let after = self.answer(answer).await;
-        if after == After::Close && fault.is_clients() { After::Refused } else { after }
-    }
-
-    /// Writes a whole answer of our own that says close.
-    pub(super) async fn answer(&mut self, bytes: Vec<u8>) -> After {
-        let give_up = self.worker.clock.now() + self.worker.config.timeouts.body;
-        let mut written = 0;
-        self.alarm.arm();
-        let after = poll_fn(|cx| {
-            while written < bytes.len() {
-                match self.socket.poll_write(cx, &bytes[written..]) {
-                    Poll::Ready(Ok(n)) if n > 0 => written += n,
-                    Poll::Ready(_) => return Poll::Ready(After::Gone),
-                    Poll::Pending if self.alarm.take_rung() && self.worker.is_past(give_up) => {
-                        return Poll::Ready(After::Cut);
-                    }
-                    Poll::Pending => {
-                        self.alarm.set(cx, give_up);
-                        return Poll::Pending;
-                    }
-                }
-            }
-            Poll::Ready(After::Close)
-        })
-        .await;
-        self.worker.tracker.add(Count::ClientBytesOut, written as u64);
-        self.worker.give_buffer(bytes);
-        after
-    }
-
-    /// Watches a client that waits: ready when it has gone. Pipelined bytes go to the inbox.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.inbox.len() < INBOX_LIMIT {
-            let mut scratch = self.worker.scratch();
-            match self.socket.poll_read(cx, &mut scratch) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(n)) => {
-                    self.worker.tracker.add(Count::ClientBytesIn, n as u64);
-                    self.inbox.extend_from_slice(&scratch[..n]);
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Pending
     }
 }

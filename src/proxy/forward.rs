@@ -12,25 +12,21 @@ use std::{
 };
 
 use super::{
-    conn::{After, Conn},
+    downstream::{After, Conn},
     error::{Fault, status_class},
     framing::Framing,
     headers,
+    in_flight::{Cut, InFlight},
     io::Socket,
     keep_alive::Verdict,
     relay::{Broken, End, Output, Relay},
-    task::{Entry, Task},
+    task::Task,
     upgrade,
     upstream::Lease,
     wait::{Answer, Stop, Wait},
     worker::Worker,
 };
-use crate::{
-    config::AccessLog,
-    lifecycle::InFlightRule,
-    tracker::{Count, Guard},
-    units::Uptime,
-};
+use crate::{lifecycle::InFlightRule, tracker::Count, units::Uptime};
 
 /// Serves one request.
 pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
@@ -142,7 +138,7 @@ async fn deliver(
         in_flight.become_tunnel();
         return upgrade::run(conn, &lease, &mut answer, in_flight).await;
     }
-    in_flight.stage = Stage::Response;
+    in_flight.enter_response();
     conn.alarm.arm();
     let mut passing = Passing {
         conn,
@@ -177,19 +173,6 @@ struct Passing<'a> {
     uploads: bool,
     answer: &'a mut Answer,
     started: Uptime,
-}
-
-/// Why a response did not reach its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
-    /// The app broke off.
-    App,
-    /// The client left.
-    Client,
-    /// The drain's budget is over.
-    Deadline,
-    /// The client neither read nor sent what it still had to for `LAMEDUCK_BODY_TIMEOUT`.
-    Stalled,
 }
 
 // === impl Passing ===
@@ -263,111 +246,4 @@ async fn while_client_stays<F: Future>(conn: &mut Conn, future: F) -> Result<F::
         conn.poll_gone(cx).map(|()| Err(Stop::ClientGone))
     })
     .await
-}
-
-/// Counts a request as in flight, until its last byte is with the kernel.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    worker: Rc<Worker>,
-    guard: Option<Guard>,
-    stage: Stage,
-    started: Uptime,
-    log: Option<Box<Entry>>,
-}
-
-/// How far a request has come; what it is called if it is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Ended,
-    Request,
-    Response,
-    Tunnel,
-}
-
-// === impl InFlight ===
-
-impl InFlight {
-    fn begin(worker: &Rc<Worker>, task: &mut Task) -> Self {
-        let guard = (!task.is_probe).then(|| worker.tracker.guard(Count::InFlight));
-        let log = task.log.take();
-        Self { worker: Rc::clone(worker), guard, stage: Stage::Request, started: task.started, log }
-    }
-
-    fn become_tunnel(&mut self) {
-        self.guard = Some(self.worker.tracker.guard(Count::Tunnels));
-        self.stage = Stage::Tunnel;
-    }
-
-    /// The request has come to a proper end with `status`, or without one because the client left.
-    pub(super) fn end(&mut self, status: Option<u16>) {
-        let now = self.worker.clock.now();
-        let tracker = &self.worker.tracker;
-        if self.stage != Stage::Tunnel && status.is_some() {
-            tracker.add(Count::RequestsServed, 1);
-            tracker.took(now.saturating_since(self.started));
-        }
-        if self.guard.is_some() {
-            // Health checks do not keep the process from leaving.
-            tracker.proxied(now);
-        }
-        self.stage = Stage::Ended;
-        self.log_access(status, now);
-    }
-
-    fn cut(&mut self, cut: Cut, answer: &Answer) -> After {
-        let tracker = &self.worker.tracker;
-        match cut {
-            Cut::App => tracker.add(Count::UpstreamBrokeOff, 1),
-            Cut::Client => tracker.add(Count::ClientGone, 1),
-            Cut::Stalled => tracker.add(Count::ClientStalled, 1),
-            Cut::Deadline => tracker.add(Count::AbandonedResponses, 1),
-        }
-        tracing::debug!(?cut, status = answer.status, "response cut");
-        self.stage = Stage::Ended;
-        self.log_access(None, self.worker.clock.now());
-        match cut {
-            Cut::Client => After::Gone,
-            // A body that ends with the connection would look whole; a chunked or counted one shows that it was cut,
-            // and what the client has not read yet must not be destroyed by a reset.
-            Cut::App | Cut::Deadline | Cut::Stalled if answer.ends_with_connection => After::Abort,
-            Cut::App | Cut::Deadline | Cut::Stalled => After::Cut,
-        }
-    }
-
-    fn log_access(&mut self, status: Option<u16>, now: Uptime) {
-        let Some(entry) = self.log.take() else { return };
-        let failed = status.is_none_or(|status| status >= 500);
-        if self.worker.config.log.access == AccessLog::Errors && !failed {
-            return;
-        }
-        let duration_ms =
-            u64::try_from(now.saturating_since(self.started).as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(
-            target: "lameduck::access",
-            event = "access",
-            method = entry.method,
-            path = entry.path,
-            status = status.unwrap_or(0),
-            duration_ms,
-            "request"
-        );
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let abandoned = match self.stage {
-            Stage::Ended => None,
-            Stage::Request => Some(Count::AbandonedRequests),
-            Stage::Response => Some(Count::AbandonedResponses),
-            Stage::Tunnel => Some(Count::AbandonedTunnels),
-        };
-        if let Some(count) = abandoned {
-            self.worker.tracker.add(count, 1);
-        }
-        drop(self.guard.take());
-        if self.worker.phase().is_leaving() {
-            self.worker.tracker.announce_idle();
-        }
-    }
 }

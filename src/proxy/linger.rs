@@ -5,7 +5,7 @@
 
 use std::{future::poll_fn, task::Poll};
 
-use super::conn::Conn;
+use super::downstream::Conn;
 use crate::tracker::Count;
 
 /// How the wait for the client's own close ended.

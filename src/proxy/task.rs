@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use http::StatusCode;
 
 use super::{
-    conn::Conn,
+    downstream::Conn,
     error::Fault,
     framing::Framing,
     headers::{self, Forwarding},

@@ -11,7 +11,7 @@ use crate::{
         driver::{self, Driver},
         machine::{Input, Machine, Reach},
     },
-    listener::Slots,
+    slots::Slots,
 };
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -9,9 +9,9 @@ use std::{
 };
 
 use super::{
-    conn::{After, Conn},
-    forward::InFlight,
+    downstream::{After, Conn},
     framing::Framing,
+    in_flight::InFlight,
     io::Socket,
     relay::{Output, Relay},
     upstream::Lease,

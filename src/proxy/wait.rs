@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    conn::Conn,
+    downstream::Conn,
     error::Fault,
     headers,
     io::Socket,
