@@ -83,7 +83,7 @@ vars! {
         "`on` = a PROXY v1/v2 header is required on every connection";
     /// Believing nobody is the only default that no client can abuse.
     TRUSTED_HOPS = "LAMEDUCK_TRUSTED_HOPS", Value("0"),
-        "how many proxies in front may be believed in `X-Forwarded-*`";
+        "how many proxies in front may be believed in `X-Forwarded-…` and `Forwarded`; `0` = what comes there is replaced, else it passes and is appended to";
     /// An app's own `Keep-Alive` speaks of a connection the client does not have.
     KEEP_ALIVE = "LAMEDUCK_KEEP_ALIVE", Value("strip"),
         "while serving: `strip` keep-alive headers from responses, `rewrite` to our own truthful `Keep-Alive: timeout=…`, `pass` the app's, or `close` after every response";

@@ -48,6 +48,10 @@ pub(super) async fn serve(mut conn: Conn) {
             }
             Next::Closed => {
                 worker.tracker.add(Count::ClosedByPeer, 1);
+                if conn.requests == 0 && conn.inbox.is_empty() {
+                    // A balancer's look at the port: it goes on as long as the pod has an address.
+                    worker.tracker.take_back(conn.accepted_at, conn.arrival_before);
+                }
                 return;
             }
         };

@@ -22,7 +22,7 @@ use crate::config::KeepAlive;
 pub struct Forwarding<'a> {
     /// The client's address.
     pub peer: IpAddr,
-    /// Whether `X-Forwarded-Proto` and `-Host` of the peer are believed.
+    /// Whether the peer is a proxy whose `X-Forwarded-…` and `Forwarded` are believed.
     pub trusted: bool,
     /// `Host` for clients that sent none (HTTP/1.0).
     pub default_host: &'a str,
@@ -109,12 +109,14 @@ fn passes_to_upstream<'b>(
         | Field::TransferEncoding
         | Field::Upgrade => false,
         Field::ForwardedFor => {
-            seen.forwarded_for.push(field.value);
+            if forwarding.trusted {
+                seen.forwarded_for.push(field.value);
+            }
             false
         }
         Field::Forwarded => {
             seen.forwarded = true;
-            !is_nominated(field, &request.nominated)
+            forwarding.trusted && !is_nominated(field, &request.nominated)
         }
         Field::ForwardedHost => {
             seen.host |= forwarding.trusted;
@@ -130,8 +132,9 @@ fn passes_to_upstream<'b>(
     }
 }
 
-/// Appends the peer to what proxies in front have noted; nothing they noted is lost, and the app reads such lists
-/// from the right, by the number of proxies it trusts.
+/// Says who the peer is. What proxies in front have noted is appended to if they are trusted: nothing they noted is
+/// lost, and the app reads such lists from the right. Without trust it is replaced: an app that reads a list from
+/// the left would believe whatever a client says of itself.
 fn put_forwarding(
     request: &Request<'_, '_>,
     forwarding: &Forwarding<'_>,

@@ -115,6 +115,7 @@ impl InFlight {
             event = "access",
             method = entry.method,
             path = entry.path,
+            client = %entry.client,
             status = status.unwrap_or(0),
             duration_ms,
             "request"

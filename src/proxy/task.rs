@@ -1,12 +1,13 @@
 //! One request as it waits to be sent: everything that is needed once the bytes it was read from are gone.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
 use http::StatusCode;
 
 use super::{
     downstream::Conn,
     error::Fault,
+    fields::{Field, list},
     framing::Framing,
     headers::{self, Forwarding},
     request::Request,
@@ -58,6 +59,8 @@ pub(super) struct Entry {
     pub(super) method: String,
     /// The target; what is not plain ASCII is percent-encoded, so that it can't forge lines or command terminals.
     pub(super) path: String,
+    /// The client, as far as the proxies in front are believed.
+    pub(super) client: IpAddr,
 }
 
 // === impl Task ===
@@ -106,7 +109,8 @@ impl Task {
             },
             release: release_for(&config.release, request),
             is_probe,
-            log: (config.log.access != AccessLog::Off).then(|| Entry::new(request)),
+            log: (config.log.access != AccessLog::Off)
+                .then(|| Entry::new(request, conn.peer, config.trusted_hops)),
             started: now,
         };
         count_arrival(conn, &task, is_leaving);
@@ -157,7 +161,7 @@ fn release_for(rules: &[ReleaseRule], request: &Request<'_, '_>) -> Option<(Stat
 // === impl Entry ===
 
 impl Entry {
-    fn new(request: &Request<'_, '_>) -> Box<Self> {
+    fn new(request: &Request<'_, '_>, peer: IpAddr, trusted_hops: u8) -> Box<Self> {
         let mut path = String::with_capacity(request.target.len());
         for byte in request.target.bytes() {
             if byte.is_ascii_graphic() {
@@ -167,6 +171,46 @@ impl Entry {
                 let _ = write!(path, "%{byte:02x}");
             }
         }
-        Box::new(Self { method: request.method.to_owned(), path })
+        let client = client(request, peer, trusted_hops);
+        Box::new(Self { method: request.method.to_owned(), path, client })
+    }
+}
+
+/// The client behind `trusted_hops` proxies: each of them noted who it got the request from (`X-Forwarded-For`), the
+/// nearest one last, and we see the nearest one ourselves. What is further left was noted by nobody we know.
+fn client(request: &Request<'_, '_>, peer: IpAddr, trusted_hops: u8) -> IpAddr {
+    let lines = request.fields.iter().filter(|field| Field::of(field.name) == Field::ForwardedFor);
+    let noted: Vec<_> = lines.flat_map(|field| list(field.value)).collect();
+    let believed = &noted[noted.len().saturating_sub(trusted_hops.into())..];
+    let farthest = believed.first().and_then(|address| std::str::from_utf8(address).ok());
+    farthest.and_then(|address| address.parse().ok()).unwrap_or(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::request::{self, HeadLimits, Parsed};
+
+    #[track_caller]
+    fn check(noted: &str, trusted_hops: u8, expected: &str) {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{noted}\r\n");
+        let limits = HeadLimits { bytes: 1024, fields: 10 };
+        let peer = IpAddr::from([192, 0, 2, 1]);
+        let found = request::parse(head.as_bytes(), limits, |_, request| {
+            Ok(client(request, peer, trusted_hops).to_string())
+        });
+        let Ok(Parsed::Whole(_, found)) = found else { panic!("{noted:?} is no head") };
+        assert_eq!(found, expected, "{noted:?} behind {trusted_hops}");
+    }
+
+    #[test]
+    fn the_client_is_who_the_farthest_believed_proxy_saw() {
+        let noted = "X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\nX-Forwarded-For: 198.51.100.2\r\n";
+        check(noted, 0, "192.0.2.1");
+        check(noted, 1, "198.51.100.2");
+        check(noted, 2, "203.0.113.9");
+        check("", 2, "192.0.2.1");
+        check("X-Forwarded-For: 203.0.113.9\r\n", 3, "203.0.113.9");
+        check("X-Forwarded-For: unknown\r\n", 1, "192.0.2.1");
     }
 }

@@ -70,7 +70,7 @@ fn what_the_peer_claims_is_believed_only_if_it_is_trusted() {
                 X-Forwarded-Host: outside\r\nForwarded: for=203.0.113.1\r\n\r\n";
     assert_eq!(
         sent_on(&FORWARDING, head),
-        "GET / HTTP/1.1\r\nHost: h\r\nForwarded: for=203.0.113.1\r\nX-Forwarded-For: 203.0.113.1, 192.0.2.7\r\n\
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.7\r\n\
          X-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\nForwarded: for=192.0.2.7;proto=http\r\n\r\n"
     );
     assert_eq!(
