@@ -109,8 +109,8 @@ fn kubelet_probes_are_read() {
         "scheme":"HTTPS","httpHeaders":[{"name":"Host","value":"a"},{"name":"X-Key","value":"k3y"}]},
         "periodSeconds":5,"timeoutSeconds":7,"failureThreshold":2,"successThreshold":0}},
         "db":{"readiness":{"tcpSocket":{"port":5432,"host":"::1"}}},
-        "rpc":{"readiness":{"grpc":{"port":9000,"service":null}}},
-        "quiet":{"readiness":null},"silent":{}}"#;
+        "rpc":{"readiness":{"grpc":{"port":9000,"service":null},"initialDelaySeconds":1,
+        "terminationGracePeriodSeconds":null},"startup":{"exec":{}}}}"#;
     let vars =
         MapVars::new().with("LAMEDUCK_UPSTREAM_HOST", "10.0.0.7").with("LAMEDUCK_APP_PROBES", json);
     let config = Config::from_vars(&vars, &FACTS).unwrap();
@@ -370,6 +370,45 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
         "a number from 1 to 65535, but got `0`",
     ),
     ("APP_PROBES", r#"{"a":{"readiness":{"httpGet":{"port":1,"scheme":"FTP"}}}}"#, "HTTP or HTTPS"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readinessProbe":{}}}"#,
+        "no key `readinessProbe`: did you mean `readiness`?",
+    ),
+    ("APP_PROBES", r#"{"a":{"livenessProbe":{}}}"#, "did you mean `liveness`?"),
+    ("APP_PROBES", r#"{"a":{"readines":{}}}"#, "did you mean `readiness`?"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"httpGet":{}}}"#,
+        "no key `httpGet`: it knows readiness, liveness, startup",
+    ),
+    ("APP_PROBES", r#"{"a":{"liveness":{}}}"#, "a.readiness to be a kubelet probe, but a has none"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":null}}"#,
+        "a.readiness to be a kubelet probe, but a has none",
+    ),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"failureTreshold":1}}}"#,
+        "did you mean `failureThreshold`?",
+    ),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"httpGet":{"pth":"/","port":1}}}}"#,
+        "did you mean `path`?",
+    ),
+    ("APP_PROBES", r#"{"a":{"readiness":{"tcpSocket":{"prt":1}}}}"#, "did you mean `port`?"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"grpc":{"port":1,"host":"b"}}}}"#,
+        "a.readiness.grpc to have no key `host`",
+    ),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"httpGet":{"port":1,"httpHeaders":[{"nme":"A"}]}}}}"#,
+        "a.readiness.httpGet.httpHeaders to have no key `nme`: did you mean `name`?",
+    ),
 ];
 
 #[test]
@@ -388,6 +427,13 @@ fn every_container_with_a_bad_probe_is_told() {
     let lines = problems(&MapVars::new().with("LAMEDUCK_APP_PROBES", json));
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains(" a.readiness ") && lines[1].contains(" c.readiness "), "{lines:?}");
+}
+
+#[test]
+fn every_unknown_key_of_a_probe_is_told() {
+    let json = r#"{"a":{"readiness":{"httpGet":{"pth":"/","prt":1},"timeoutSecond":2}}}"#;
+    let lines = problems(&MapVars::new().with("LAMEDUCK_APP_PROBES", json));
+    assert_eq!(lines.len(), 3, "{lines:?}");
 }
 
 // === what is logged and documented ===
