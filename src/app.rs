@@ -37,7 +37,7 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The admin port can't be bound.
-    #[error("LAMEDUCK_ADMIN_ADDR: {0}")]
+    #[error(transparent)]
     Admin(#[from] admin::BindError),
     /// A proxy port can't be bound.
     #[error(transparent)]
