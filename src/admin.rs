@@ -78,7 +78,7 @@ pub struct Context {
 
 /// The admin address can't be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("LAMEDUCK_ADMIN_ADDR={addr}: expected an address to listen on: {source}")]
+#[error("LAMEDUCK_ADMIN_ADDR: can't listen on {addr}: {source}")]
 pub struct BindError {
     addr: SocketAddr,
     source: io::Error,

@@ -37,7 +37,7 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The admin port can't be bound.
-    #[error("LAMEDUCK_ADMIN_ADDR: {0}")]
+    #[error(transparent)]
     Admin(#[from] admin::BindError),
     /// A proxy port can't be bound.
     #[error(transparent)]
@@ -76,6 +76,8 @@ struct Door<'a> {
 pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError> {
     let listeners = Listener::bind_all(&config.routes)?;
     let admin = admin::bind(config.admin_addr)?;
+    let ports: Vec<_> = config.routes.iter().map(|route| route.listen).collect();
+    tracing::info!(event = "listening", proxy = ?ports, admin = %admin.local_addr(), "listening");
     let log = config.log.clone();
     let parts = Parts::new(config);
     let _signals = signals.forward(parts.trigger.clone())?;

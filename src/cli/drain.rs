@@ -65,7 +65,7 @@ pub(super) fn undo(args: &AdminArgs, vars: &dyn Vars) -> anyhow::Result<ExitCode
     let client = Client::new(args, vars)?;
     block_on(async {
         client.demand(Method::POST, "/undrain", ANSWER_TIMEOUT).await?;
-        writeln!(io::stdout(), "the manual drain has ended")?;
+        writeln!(io::stdout(), "no manual drain is in force")?;
         Ok(ExitCode::SUCCESS)
     })
 }

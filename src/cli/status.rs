@@ -141,8 +141,10 @@ impl Snapshot {
     pub(super) fn line(&self) -> String {
         let Self { connections, in_flight, parked, tunnels, .. } = self;
         format!(
-            "{}: {connections} connections, {in_flight} in flight ({parked} parked), {tunnels} tunnels",
-            self.phase_and_reasons()
+            "{}: {}, {in_flight} in flight ({parked} parked), {}",
+            self.phase_and_reasons(),
+            counted(*connections, "connection"),
+            counted(*tunnels, "tunnel")
         )
     }
 
@@ -195,7 +197,8 @@ impl std::fmt::Display for Snapshot {
         let mut page = String::new();
         let mut row = |name: &str, value: String| writeln!(page, "{name:<12}  {value}");
         row("phase", format!("{}, for {}", self.phase_and_reasons(), ago(self.since_ms)))?;
-        if let Some(left) = self.deadline_in_ms {
+        // Once drained there is nothing left to wait for.
+        if let Some(left) = self.deadline_in_ms.filter(|_| self.phase != "Drained") {
             row("time left", ago(left))?;
         }
         row("connections", self.connections.to_string())?;
@@ -209,6 +212,12 @@ impl std::fmt::Display for Snapshot {
         row("sidecar", format!("version {}, up {}", self.version, ago(self.uptime_ms)))?;
         f.write_str(&page)
     }
+}
+
+/// `1 tunnel`, `2 tunnels`.
+pub(super) fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// A time as people say it: tenths matter below ten seconds only.

@@ -147,7 +147,7 @@ fn watching_prints_a_line_per_change_and_ends_with_a_leaving_sidecar() {
     block_on(watch(&script.client(), Show::Lines, SOON, &mut out)).unwrap();
     let expected = "\
 Serving: 2 connections, 0 in flight (0 parked), 0 tunnels
-Draining (PreStop): 1 connections, 0 in flight (0 parked), 0 tunnels
+Draining (PreStop): 1 connection, 0 in flight (0 parked), 0 tunnels
 the sidecar has ended
 ";
     assert_eq!(String::from_utf8(out).unwrap(), expected);

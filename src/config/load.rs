@@ -15,7 +15,10 @@ use super::{
     source::{Facts, Vars},
     unknown, vars,
 };
-use crate::lifecycle::{ReadinessOnTermination, budget::Budget};
+use crate::lifecycle::{
+    ReadinessOnTermination,
+    budget::{Budget, Rule},
+};
 
 /// A duration that may be anything from nothing upwards.
 const ZERO: Duration = Duration::ZERO;
@@ -135,15 +138,21 @@ impl Reader<'_> {
 
 impl Reader<'_> {
     fn routes(&mut self, host: &str, admin: Option<std::net::SocketAddr>) -> Option<Vec<Route>> {
-        let routes = self.list(&vars::ROUTES, |text| parse::route(text, host))?;
+        // A bad item does not hide what is wrong with the others.
+        let (routes, all_read) = self.sound_items(&vars::ROUTES, |text| parse::route(text, host));
         let mut problems = Vec::new();
-        if routes.is_empty() {
+        if routes.is_empty() && all_read {
             problems.push(Problem::expected("at least one route"));
         }
         for (index, route) in routes.iter().enumerate() {
             let listen = route.listen;
             if routes[..index].iter().any(|other| parse::listeners_collide(listen, other.listen)) {
                 problems.push(Problem::expected(format_args!("to listen once on {listen}")));
+            }
+            if let Some(path) = parse::circle(&routes, index) {
+                problems.push(Problem::expected(format_args!(
+                    "every route to lead to an app, but these lead in a circle: {path}"
+                )));
             }
             let Some(admin) = admin else { continue };
             if parse::listeners_collide(listen, admin) {
@@ -162,7 +171,7 @@ impl Reader<'_> {
         let given = self.shown_or_default(&vars::ROUTES);
         let sound = problems.is_empty();
         problems.into_iter().for_each(|problem| self.issues.add(&vars::ROUTES, &given, problem));
-        sound.then_some(routes)
+        (sound && all_read).then_some(routes)
     }
 
     fn hook_token(&mut self) -> Option<Option<Secret>> {
@@ -270,18 +279,15 @@ impl Reader<'_> {
         let timeout = self.duration(&vars::DRAIN_TIMEOUT, ZERO);
         let container = self.duration(&vars::CONTAINER_DRAIN_TIMEOUT, ZERO);
         let grace = self.duration(&vars::TERMINATION_GRACE_PERIOD, ZERO);
-        match Budget::new(min?, quiet?, timeout?, container?, grace?) {
-            Ok(budget) => Some(budget),
-            Err(error) => {
-                let together =
-                    [&vars::DRAIN_MIN, &vars::DRAIN_TIMEOUT, &vars::TERMINATION_GRACE_PERIOD];
-                let subject =
-                    together.map(|var| format!("{}={}", var.name, self.shown_or_default(var)));
-                let problem = Problem::expected(error.expected);
-                self.issues.add_about(subject.join(" "), problem);
-                None
-            }
+        let (min, timeout, grace) = (min?, timeout?, grace?);
+        for rule in Rule::broken_by(min, timeout, grace) {
+            let together =
+                [&vars::DRAIN_MIN, &vars::DRAIN_TIMEOUT, &vars::TERMINATION_GRACE_PERIOD];
+            let subject =
+                together.map(|var| format!("{}={}", var.name, self.shown_or_default(var)));
+            self.issues.add_about(subject.join(" "), Problem::expected(rule));
         }
+        Budget::new(min, quiet?, timeout, container?, grace).ok()
     }
 
     fn upstream(&mut self) -> Option<Upstream> {

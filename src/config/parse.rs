@@ -171,6 +171,26 @@ pub(super) fn upstream_leads_to(upstream: &UpstreamAddr, listen: SocketAddr) -> 
     })
 }
 
+/// The ports of the circle that the route at `start` leads into and is the first of, as `15801 -> 15802 -> 15801`.
+/// A route to itself is not looked for: [`route`] refuses it.
+pub(super) fn circle(routes: &[Route], start: usize) -> Option<String> {
+    let mut path = vec![start];
+    for _ in routes {
+        let upstream = &routes[*path.last()?].upstream;
+        let next = routes.iter().position(|route| upstream_leads_to(upstream, route.listen))?;
+        path.push(next);
+        if next == start {
+            let ports = path.iter().map(|index| routes[*index].listen.port().to_string());
+            return Some(ports.collect::<Vec<_>>().join(" -> "));
+        }
+        // A later route of a circle tells nothing new, and a circle that begins elsewhere is told there.
+        if next < start {
+            return None;
+        }
+    }
+    None
+}
+
 /// Whether two listeners can't exist together. Port 0 is any free port, so it never collides.
 pub(super) fn listeners_collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0

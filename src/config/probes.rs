@@ -1,7 +1,8 @@
 //! Pure. `LAMEDUCK_APP_PROBES`: the app's readiness probes in kubelet's own JSON.
 //!
 //! What kubelet fills in is filled in here the same way; fields that do not matter for asking (periods, other
-//! probes of the container) are tolerated, because the document is copied from a pod. Not here: asking.
+//! probes of the container) are tolerated, because the document is copied from a pod. What kubelet does not know is
+//! refused: a misspelt path would be asked as `/`, and a misspelt probe not at all. Not here: asking.
 
 use std::time::Duration;
 
@@ -10,6 +11,36 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{ContainerProbe, Probe, ProbeAction, issues::Problem, parse};
+
+/// How alike two keys must be for the one to be offered for the other; `pth` and `path` are, `exec` and `grpc` are not.
+const LEAST_LIKENESS: f64 = 0.8;
+
+/// What a container's object may have.
+const CONTAINER: &[&str] = &["readiness", "liveness", "startup"];
+
+/// The fields of `v1.Probe`, whether they matter here or not.
+const PROBE: &[&str] = &[
+    "exec",
+    "failureThreshold",
+    "grpc",
+    "httpGet",
+    "initialDelaySeconds",
+    "periodSeconds",
+    "successThreshold",
+    "tcpSocket",
+    "terminationGracePeriodSeconds",
+    "timeoutSeconds",
+];
+
+/// The fields of the parts of a `v1.Probe`: `v1.HTTPGetAction`, `v1.TCPSocketAction`, `v1.GRPCAction`.
+const ACTIONS: [(&str, &[&str]); 3] = [
+    ("httpGet", &["host", "httpHeaders", "path", "port", "scheme"]),
+    ("tcpSocket", &["host", "port"]),
+    ("grpc", &["port", "service"]),
+];
+
+/// The fields of `v1.HTTPHeader`.
+const HEADER: &[&str] = &["name", "value"];
 
 /// A `v1.Probe`, as far as it matters. The API server omits what is unset, other writers say `null`.
 #[derive(Deserialize)]
@@ -74,32 +105,37 @@ pub(super) fn app_probes(
     let (mut probes, mut problems) = (Vec::new(), Vec::new());
     for (container, of_container) in containers {
         match readiness(&container, of_container, default_host) {
-            Ok(Some(readiness)) => probes.push(ContainerProbe { container, readiness }),
-            Ok(None) => {}
-            Err(problem) => problems.push(problem),
+            Ok(readiness) => probes.push(ContainerProbe { container, readiness }),
+            Err(of_container) => problems.extend(of_container),
         }
     }
     if problems.is_empty() { Ok(probes) } else { Err(problems) }
 }
 
-fn readiness(name: &str, container: Value, default_host: &str) -> Result<Option<Probe>, Problem> {
-    let at = format!("{}.readiness", super::issues::printable(name));
+fn readiness(name: &str, container: Value, default_host: &str) -> Result<Probe, Vec<Problem>> {
+    let shown = super::issues::printable(name);
+    let at = format!("{shown}.readiness");
     let Value::Object(mut container) = container else {
-        return Err(Problem::expected(format_args!(
+        return Err(vec![Problem::expected(format_args!(
             "{at} to be a probe, but its container is no JSON object"
-        )));
+        ))]);
     };
+    refuse_unknown(unknown_keys(&container, CONTAINER, &shown))?;
     let Some(raw) = container.remove("readiness").filter(|raw| !raw.is_null()) else {
-        return Ok(None);
+        return Err(vec![Problem::expected(format_args!(
+            "{at} to be a kubelet probe, but {shown} has none: leave out a container without"
+        ))]);
     };
     // The name becomes a part of the path `/probe/{container}/readiness`.
     let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if name.is_empty() || name.len() > 63 || !name.bytes().all(is_label) {
-        return Err(Problem::expected(format_args!("{at} to begin with a container's name")));
+        return Err(vec![Problem::expected(format_args!("{at} to begin with a container's name"))]);
     }
-    let raw: RawProbe = serde_json::from_value(raw)
-        .map_err(|error| Problem::expected(format_args!("{at} to be a kubelet probe: {error}")))?;
-    probe(raw, &at, default_host).map(Some)
+    refuse_unknown(unknown_in_probe(&raw, &at))?;
+    let raw: RawProbe = serde_json::from_value(raw).map_err(|error| {
+        vec![Problem::expected(format_args!("{at} to be a kubelet probe: {error}"))]
+    })?;
+    probe(raw, &at, default_host).map_err(|problem| vec![problem])
 }
 
 fn probe(raw: RawProbe, at: &str, default_host: &str) -> Result<Probe, Problem> {
@@ -209,4 +245,46 @@ fn headers_of(raw: Vec<RawHeader>, at: &str) -> Result<Vec<(HeaderName, HeaderVa
         Ok((name.parse().map_err(|_| wrong())?, value))
     };
     raw.into_iter().map(header).collect()
+}
+
+// === unknown keys ===
+
+// Told without what else is wrong, because most of that is only their consequence: the right key is missing.
+fn refuse_unknown(problems: Vec<Problem>) -> Result<(), Vec<Problem>> {
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+fn unknown_in_probe(probe: &Value, at: &str) -> Vec<Problem> {
+    let Value::Object(probe) = probe else { return Vec::new() };
+    let mut problems = unknown_keys(probe, PROBE, at);
+    for (action, known) in ACTIONS {
+        let Some(Value::Object(fields)) = probe.get(action) else { continue };
+        let at = format!("{at}.{action}");
+        problems.extend(unknown_keys(fields, known, &at));
+        let headers = fields.get("httpHeaders").and_then(Value::as_array);
+        for header in headers.into_iter().flatten().filter_map(Value::as_object) {
+            problems.extend(unknown_keys(header, HEADER, &format!("{at}.httpHeaders")));
+        }
+    }
+    problems
+}
+
+fn unknown_keys(object: &Map<String, Value>, known: &[&str], at: &str) -> Vec<Problem> {
+    let unknown = object.keys().filter(|key| !known.contains(&key.as_str()));
+    let problem = |key: &String| {
+        let best = known
+            .iter()
+            .map(|known| (strsim::jaro_winkler(key, known), *known))
+            .max_by(|one, other| one.0.total_cmp(&other.0))
+            .filter(|(likeness, _)| *likeness > LEAST_LIKENESS);
+        let key = super::issues::printable(key);
+        let all = known.join(", ");
+        match best {
+            Some((_, meant)) => Problem::expected(format_args!(
+                "{at} to have no key `{key}`: did you mean `{meant}`? It knows {all}"
+            )),
+            None => Problem::expected(format_args!("{at} to have no key `{key}`: it knows {all}")),
+        }
+    };
+    unknown.map(problem).collect()
 }

@@ -76,6 +76,16 @@ impl<'a> Reader<'a> {
         var: &Var,
         parse: impl Fn(&str) -> Result<T, Problem>,
     ) -> Option<Vec<T>> {
+        let (items, sound) = self.sound_items(var, parse);
+        sound.then_some(items)
+    }
+
+    /// The items of a list that are right, and whether all are.
+    pub(super) fn sound_items<T>(
+        &mut self,
+        var: &Var,
+        parse: impl Fn(&str) -> Result<T, Problem>,
+    ) -> (Vec<T>, bool) {
         let mut problems = Vec::new();
         let items = self.optional(var, |text| {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -88,7 +98,7 @@ impl<'a> Reader<'a> {
         let given = self.shown_or_default(var);
         let sound = problems.is_empty();
         problems.into_iter().for_each(|problem| self.issues.add(var, &given, problem));
-        items.filter(|_| sound).map(Option::unwrap_or_default)
+        (items.flatten().unwrap_or_default(), sound)
     }
 
     pub(super) fn auto<T: std::fmt::Display>(

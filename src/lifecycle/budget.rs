@@ -57,6 +57,22 @@ pub enum Rule {
     MinWithinTimeout,
 }
 
+// === impl Rule ===
+
+impl Rule {
+    /// Every rule that a budget of these parts would break.
+    pub fn broken_by(
+        drain_min: Duration,
+        drain_timeout: Duration,
+        grace_period: Duration,
+    ) -> impl Iterator<Item = Self> {
+        let exceeds = drain_timeout.saturating_add(AFTER_DRAIN) > grace_period;
+        let rules =
+            [(drain_min > drain_timeout, Self::MinWithinTimeout), (exceeds, Self::FitsGrace)];
+        rules.into_iter().filter_map(|(broken, rule)| broken.then_some(rule))
+    }
+}
+
 // === impl Budget ===
 
 impl Budget {
@@ -72,11 +88,8 @@ impl Budget {
         grace_period: Duration,
     ) -> Result<Self, BudgetError> {
         let broken = |expected| BudgetError { drain_min, drain_timeout, grace_period, expected };
-        if drain_min > drain_timeout {
-            return Err(broken(Rule::MinWithinTimeout));
-        }
-        if drain_timeout.saturating_add(AFTER_DRAIN) > grace_period {
-            return Err(broken(Rule::FitsGrace));
+        if let Some(rule) = Rule::broken_by(drain_min, drain_timeout, grace_period).next() {
+            return Err(broken(rule));
         }
         Ok(Self { drain_min, drain_quiet, drain_timeout, container_drain_timeout, grace_period })
     }

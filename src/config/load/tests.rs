@@ -109,8 +109,8 @@ fn kubelet_probes_are_read() {
         "scheme":"HTTPS","httpHeaders":[{"name":"Host","value":"a"},{"name":"X-Key","value":"k3y"}]},
         "periodSeconds":5,"timeoutSeconds":7,"failureThreshold":2,"successThreshold":0}},
         "db":{"readiness":{"tcpSocket":{"port":5432,"host":"::1"}}},
-        "rpc":{"readiness":{"grpc":{"port":9000,"service":null}}},
-        "quiet":{"readiness":null},"silent":{}}"#;
+        "rpc":{"readiness":{"grpc":{"port":9000,"service":null},"initialDelaySeconds":1,
+        "terminationGracePeriodSeconds":null},"startup":{"exec":{}}}}"#;
     let vars =
         MapVars::new().with("LAMEDUCK_UPSTREAM_HOST", "10.0.0.7").with("LAMEDUCK_APP_PROBES", json);
     let config = Config::from_vars(&vars, &FACTS).unwrap();
@@ -229,6 +229,7 @@ fn all_problems_are_told_at_once_one_per_line() {
         &vars,
         &[
             "LAMEDUCK_ROUTES=15801=8080,x,15801=9090: expected LISTEN=APP such as 15801=8080 or 15801=unix:/run/app.sock, but `x` has no `=`",
+            "LAMEDUCK_ROUTES=15801=8080,x,15801=9090: expected to listen once on 0.0.0.0:15801",
             "LAMEDUCK_KEEP_ALIVE=yes: expected one of strip, rewrite, pass, close",
             "LAMEDUCK_IDLE_TIMEOUT=620: expected a duration such as 500ms, 30s or 2m",
             "LAMEDUCK_MAX_HEADER_SIZE=32KB: expected a size such as 512B, 64KiB or 1MiB",
@@ -252,6 +253,24 @@ fn a_budget_that_does_not_fit_names_all_three() {
             "LAMEDUCK_DRAIN_MIN=61s LAMEDUCK_DRAIN_TIMEOUT=60s LAMEDUCK_TERMINATION_GRACE_PERIOD=95s: expected LAMEDUCK_DRAIN_MIN <= LAMEDUCK_DRAIN_TIMEOUT",
         ],
     );
+}
+
+#[test]
+fn both_broken_rules_of_a_budget_are_told() {
+    let vars =
+        MapVars::new().with("LAMEDUCK_DRAIN_TIMEOUT", "120s").with("LAMEDUCK_DRAIN_MIN", "130s");
+    let lines = problems(&vars);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].ends_with("expected LAMEDUCK_DRAIN_MIN <= LAMEDUCK_DRAIN_TIMEOUT"));
+    assert!(lines[1].ends_with("<= LAMEDUCK_TERMINATION_GRACE_PERIOD"));
+}
+
+#[test]
+fn a_bad_route_hides_no_other_routes_problem() {
+    let lines = problems(&MapVars::new().with("LAMEDUCK_ROUTES", "1=2,1=3,x=4"));
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let lines = problems(&MapVars::new().with("LAMEDUCK_ROUTES", "x=4"));
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }
 
 #[test]
@@ -320,6 +339,7 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("ROUTES", "15800=8080", "expected another port than LAMEDUCK_ADMIN_ADDR"),
     ("ROUTES", "80=15800", "expected no route to LAMEDUCK_ADMIN_ADDR"),
     ("ROUTES", "8080=8080", "leads to itself"),
+    ("ROUTES", "1=2,2=3,3=1,4=1", "lead in a circle: 1 -> 2 -> 3 -> 1"),
     ("ROUTES", "80=unix:run/app", "expected unix: and an absolute path"),
     ("ROUTES", "80=::1:8080", "expected the app's address"),
     ("ROUTES", "80=0", "expected the app's address"),
@@ -370,6 +390,45 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
         "a number from 1 to 65535, but got `0`",
     ),
     ("APP_PROBES", r#"{"a":{"readiness":{"httpGet":{"port":1,"scheme":"FTP"}}}}"#, "HTTP or HTTPS"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readinessProbe":{}}}"#,
+        "no key `readinessProbe`: did you mean `readiness`?",
+    ),
+    ("APP_PROBES", r#"{"a":{"livenessProbe":{}}}"#, "did you mean `liveness`?"),
+    ("APP_PROBES", r#"{"a":{"readines":{}}}"#, "did you mean `readiness`?"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"httpGet":{}}}"#,
+        "no key `httpGet`: it knows readiness, liveness, startup",
+    ),
+    ("APP_PROBES", r#"{"a":{"liveness":{}}}"#, "a.readiness to be a kubelet probe, but a has none"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":null}}"#,
+        "a.readiness to be a kubelet probe, but a has none",
+    ),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"failureTreshold":1}}}"#,
+        "did you mean `failureThreshold`?",
+    ),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"httpGet":{"pth":"/","port":1}}}}"#,
+        "did you mean `path`?",
+    ),
+    ("APP_PROBES", r#"{"a":{"readiness":{"tcpSocket":{"prt":1}}}}"#, "did you mean `port`?"),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"grpc":{"port":1,"host":"b"}}}}"#,
+        "a.readiness.grpc to have no key `host`",
+    ),
+    (
+        "APP_PROBES",
+        r#"{"a":{"readiness":{"httpGet":{"port":1,"httpHeaders":[{"nme":"A"}]}}}}"#,
+        "a.readiness.httpGet.httpHeaders to have no key `nme`: did you mean `name`?",
+    ),
 ];
 
 #[test]
@@ -388,6 +447,13 @@ fn every_container_with_a_bad_probe_is_told() {
     let lines = problems(&MapVars::new().with("LAMEDUCK_APP_PROBES", json));
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains(" a.readiness ") && lines[1].contains(" c.readiness "), "{lines:?}");
+}
+
+#[test]
+fn every_unknown_key_of_a_probe_is_told() {
+    let json = r#"{"a":{"readiness":{"httpGet":{"pth":"/","prt":1},"timeoutSecond":2}}}"#;
+    let lines = problems(&MapVars::new().with("LAMEDUCK_APP_PROBES", json));
+    assert_eq!(lines.len(), 3, "{lines:?}");
 }
 
 // === what is logged and documented ===
