@@ -112,7 +112,7 @@ pub struct Departed {
 /// What ended a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// The app is gone: nothing can be served any more.
+    /// The app does not accept connections, be it that it is gone or that it never came: nothing can be served.
     AppGone,
     /// The budget was spent.
     Deadline,

@@ -40,7 +40,7 @@ fn the_demo_keeps_its_promise_and_the_app_alone_does_not() {
     assert!(!text.contains('\u{1b}'), "escape sequences without a terminal: {text:?}");
     let [failed_alone, failed_behind] = row(&text, "failed");
     let [requests_alone, requests_behind] = row(&text, "requests answered or failed");
-    let [_, late_behind] = row(&text, "sent to an unready pod without a rule");
+    let [_, late_behind] = row(&text, "reached an unready pod without NAT rule");
     assert_eq!((failed_behind, late_behind), (0, 0), "{text}");
     assert!(failed_alone > 0, "the app alone lost nothing, so the demo shows nothing: {text}");
     assert!(requests_alone > 1000 && requests_behind > 1000, "{text}");

@@ -17,10 +17,10 @@ use crate::{
 /// 200 as long as the process can answer. Depends on nothing else, so that kubelet never restarts the sidecar
 /// for what is the app's trouble.
 pub(super) async fn livez() -> &'static str {
-    "alive"
+    "alive\n"
 }
 
-/// By the phase table; the body is the phase's name.
+/// By the phase table; the body is the phase's name and nothing else: it may be compared.
 pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let phase = shared.context.watch.phase();
     let ready = phase.readyz(shared.context.readiness_on_termination);
@@ -40,7 +40,7 @@ pub(super) async fn probe(
     let answer = shared.context.prober.observe(&container, headers.get(header::USER_AGENT)).await;
     let (status, body) = match answer {
         Answer::Unknown => return unknown(&shared),
-        Answer::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason.into()),
+        Answer::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n").into()),
         Answer::Status { status, body } => (status, body),
     };
     match withheld(&shared.context.watch.phase()) {
@@ -57,7 +57,7 @@ fn withheld(phase: &Phase) -> Option<String> {
         Phase::Shedding(shed) => [ShedReason::ContainerRestart, ShedReason::Manual]
             .into_iter()
             .find(|reason| shed.reasons.contains(*reason))
-            .map(|reason| format!("{}: {}", phase.name(), reason.name())),
+            .map(|reason| format!("{}: {}\n", phase.name(), reason.name())),
         Phase::Starting | Phase::Serving | Phase::Draining(_) | Phase::Drained(_) => None,
     }
 }

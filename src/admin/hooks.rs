@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq as _;
 use super::{Peer, Shared};
 use crate::{
     config::Secret,
-    lifecycle::{HookAnswer, machine::Input},
+    lifecycle::{HookAnswer, Phase, machine::Input},
 };
 
 /// Where callers from elsewhere than loopback present the token.
@@ -74,9 +74,17 @@ pub(super) async fn container(
     {
         return refused;
     }
-    tracing::info!(container = ?name, peer = %peer.0, "a container's preStop hook is held");
+    // The name comes from the path: nothing in it may end the line.
+    let container = name.escape_debug();
+    let known = shared.context.prober.containers().collect::<Vec<_>>();
+    if !known.is_empty() && !known.contains(&name.as_str()) {
+        // Obeyed all the same: a pod may have containers without a probe. It may also be a slip of the pen.
+        let known = known.join(", ");
+        tracing::info!(%container, known, "LAMEDUCK_APP_PROBES has no container of this name");
+    }
+    tracing::info!(%container, peer = %peer.0, "a container's preStop hook is held");
     let response = shared.hold().await;
-    tracing::info!(container = ?name, status = response.status().as_u16(), "a container's preStop hook is answered");
+    tracing::info!(%container, status = response.status().as_u16(), "a container's preStop hook is answered");
     response
 }
 
@@ -170,7 +178,7 @@ impl Shared {
     /// Tells the machine, and answers with the phase that follows.
     async fn apply(&self, input: Input) -> Response {
         let phase = self.context.trigger.tell(input).await;
-        phase.unwrap_or_else(|| self.context.watch.phase()).name().into_response()
+        told(&phase.unwrap_or_else(|| self.context.watch.phase()))
     }
 
     /// Tells the machine that a container's hook came, and waits until the phase says release.
@@ -184,7 +192,7 @@ impl Shared {
         let released = watch.wait_for(|phase| phase.container_hook() == HookAnswer::Release);
         tokio::select! {
             biased;
-            phase = released => phase.name().into_response(),
+            phase = released => told(&phase),
             () = self.stopping() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "lameduck is stopping\n").into_response()
             }
@@ -241,4 +249,11 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, AcqRel);
     }
+}
+
+// === helpers ===
+
+/// The phase as a line for whoever reads the answer in a terminal.
+fn told(phase: &Phase) -> Response {
+    format!("{}\n", phase.name()).into_response()
 }

@@ -38,7 +38,7 @@ pub(super) const PAGE: &str = concat!(
 /// Only this script and this style run, and they talk to this server only. A test keeps the hashes true.
 pub(super) const PAGE_POLICY: &str = concat!(
     "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
-    "frame-ancestors 'none'; style-src 'sha256-90xqorvVHxh+d97HumzhoGG7/rr90Ff1aN52fyn8uXo='; script-src 'sha256-zbAL7jAxvqmU1CUHQ0pVoInjzKL0jOMSyK3fAOn6OSE='",
+    "frame-ancestors 'none'; style-src 'sha256-90xqorvVHxh+d97HumzhoGG7/rr90Ff1aN52fyn8uXo='; script-src 'sha256-60bPbjboQX9rNUCH8TvgM0batH2AEzQLnzsMphEG1Us='",
 );
 
 /// The body of `GET /status`. Fields are added, never renamed or removed.

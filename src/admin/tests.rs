@@ -218,7 +218,7 @@ async fn stopping_flushes_the_answers_that_drained_released() {
     for mut hook in hooks {
         let answer = all(&mut hook).await;
         assert!(
-            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("Drained"),
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("Drained\n"),
             "{answer}"
         );
     }
@@ -308,7 +308,7 @@ async fn a_whole_drain_with_the_real_machine_ends_with_its_report() {
         let answer = rig.ask_as(method, path, LOOPBACK, None, releasing).await;
         assert_eq!(
             (answer.status(), text(answer).await.as_str()),
-            (StatusCode::OK, phase),
+            (StatusCode::OK, format!("{phase}\n").as_str()),
             "{path}"
         );
     }
@@ -319,7 +319,7 @@ async fn a_whole_drain_with_the_real_machine_ends_with_its_report() {
     rig.shared.context.trigger.send(Input::Signal(Signal::Term));
     run.await.unwrap();
     let late = rig.ask_as("GET", "/prestop/pod", LOOPBACK, None, releasing).await;
-    assert_eq!(text(late).await, "Drained", "answered although the driver has ended");
+    assert_eq!(text(late).await, "Drained\n", "answered although the driver has ended");
 }
 
 /// kubelet's view of the app, over real sockets.
@@ -349,11 +349,11 @@ async fn the_apps_answer_is_handed_on_unless_somebody_wants_the_pod_out_of_rotat
         (Phase::Serving, 200, "hi"),
         (Phase::Serving, 418, "hi"),
         (Phase::Draining(DEPARTURE), 200, "hi"),
-        (shedding(ShedReason::Manual, HookAnswer::Hold), 503, "Shedding: Manual"),
+        (shedding(ShedReason::Manual, HookAnswer::Hold), 503, "Shedding: Manual\n"),
         (
             shedding(ShedReason::ContainerRestart, HookAnswer::Hold),
             503,
-            "Shedding: ContainerRestart",
+            "Shedding: ContainerRestart\n",
         ),
     ] {
         rig.publish.send_replace(phase);

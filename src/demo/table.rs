@@ -4,6 +4,9 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::demo::{client::Fault, settings::POLL_MS, tally::Tally};
 
+/// The row of the requests that should have gone elsewhere.
+const LATE: &str = "reached an unready pod without NAT rule";
+
 /// Both runs' counts.
 #[derive(Debug)]
 pub(super) struct Result {
@@ -42,7 +45,7 @@ impl Result {
                 row(&format!("  {fault}"), &|tally| count(tally).to_string());
             }
         }
-        row("sent to an unready pod without a rule", &|tally| tally.late.to_string());
+        row(LATE, &|tally| tally.late.to_string());
         row("seconds a pod needed to leave, median", &|tally| leaving(tally).0);
         row("seconds a pod needed to leave, longest", &|tally| leaving(tally).1);
         table.to_string()
@@ -134,18 +137,18 @@ mod tests {
     #[test]
     fn the_table_shows_the_figures_and_only_the_kinds_that_happened() {
         let expect = "\
-┌────────────────────────────────────────┬───────────┬─────────────────┐
-│                                        ┆ app alone ┆ behind lameduck │
-╞════════════════════════════════════════╪═══════════╪═════════════════╡
-│ requests answered or failed            ┆      3120 ┆            3655 │
-│   of these long polls                  ┆       141 ┆             180 │
-│ failed                                 ┆        46 ┆               0 │
-│   refused                              ┆         2 ┆               0 │
-│   cut before the response              ┆        44 ┆               0 │
-│ sent to an unready pod without a rule  ┆       203 ┆               0 │
-│ seconds a pod needed to leave, median  ┆       3.0 ┆             5.2 │
-│ seconds a pod needed to leave, longest ┆       3.0 ┆             5.9 │
-└────────────────────────────────────────┴───────────┴─────────────────┘";
+┌─────────────────────────────────────────┬───────────┬─────────────────┐
+│                                         ┆ app alone ┆ behind lameduck │
+╞═════════════════════════════════════════╪═══════════╪═════════════════╡
+│ requests answered or failed             ┆      3120 ┆            3655 │
+│   of these long polls                   ┆       141 ┆             180 │
+│ failed                                  ┆        46 ┆               0 │
+│   refused                               ┆         2 ┆               0 │
+│   cut before the response               ┆        44 ┆               0 │
+│ reached an unready pod without NAT rule ┆       203 ┆               0 │
+│ seconds a pod needed to leave, median   ┆       3.0 ┆             5.2 │
+│ seconds a pod needed to leave, longest  ┆       3.0 ┆             5.9 │
+└─────────────────────────────────────────┴───────────┴─────────────────┘";
         assert_eq!(example().table(), expect);
     }
 

@@ -199,21 +199,26 @@ impl Driver {
     }
 
     fn publish(&self, now: Uptime) {
-        let to = self.machine.phase();
-        // Counted before anybody can act on the phase: what they do is part of it.
-        let counts = self.tracker.counts();
-        let mut from = to;
-        let changed = self.phase.send_if_modified(|phase| {
-            from = std::mem::replace(phase, to);
-            from != to
-        });
-        if changed {
-            self.reports.journal().entered(&to, now, &counts);
+        let (from, to) = (*self.phase.borrow(), self.machine.phase());
+        if from == to {
+            return;
+        }
+        // Another answer to the app's hook is no news of the phase: who asked for it logs it.
+        let news = from.name() != to.name() || from.reasons() != to.reasons();
+        if news {
+            // Counted and noted before anybody can act on the phase: what they do is part of it, and who waits
+            // for the end of the drain finds the report.
+            self.reports.journal().entered(&to, now, &self.tracker.counts());
+        }
+        self.phase.send_replace(to);
+        if news {
+            let reasons = to.reasons();
             tracing::info!(
                 event = "phase",
                 from = from.name(),
                 to = to.name(),
-                reason = to.reasons().join(","),
+                // Left out where the phase needs none.
+                reason = (!reasons.is_empty()).then(|| reasons.join(",")),
                 in_flight = self.machine.load().in_flight,
                 "{}",
                 sentence(&to)
@@ -259,15 +264,12 @@ fn sentence(phase: &Phase) -> String {
     match phase {
         Phase::Starting => "waiting for the app".to_owned(),
         Phase::Serving => "the app takes traffic".to_owned(),
-        Phase::Shedding(shed) => match shed.hook {
-            HookAnswer::Hold => "new traffic is asked to go elsewhere".to_owned(),
-            HookAnswer::Release => "the app's container may be stopped".to_owned(),
-        },
+        Phase::Shedding(_) => "new traffic is asked to go elsewhere".to_owned(),
         Phase::Draining(departure) => {
             format!("the pod goes away; at most {:?} to drain", departure.budget())
         }
         Phase::Drained(departed) => match departed.proof {
-            Proof::AppGone => "drained: the app is gone".to_owned(),
+            Proof::AppGone => "drained: the app does not accept connections".to_owned(),
             Proof::Deadline => "the drain's budget is spent".to_owned(),
             Proof::Idle => "drained: nothing in flight and nobody comes".to_owned(),
         },

@@ -64,9 +64,9 @@ pub struct Report {
 pub enum Ending {
     /// A second signal ended it.
     Aborted,
-    /// Everything in flight was finished.
+    /// Everything in flight was finished, and nobody came any more.
     Drained,
-    /// The budget ended it with something in flight, or something was cut.
+    /// The budget ended it, whatever was in flight at that moment, or something was cut.
     Forced,
 }
 
@@ -104,7 +104,7 @@ pub struct Abandoned {
 pub struct Journal {
     steps: VecDeque<Step>,
     start: Option<Start>,
-    end: Option<End>,
+    end: Option<Departed>,
     exit: Option<(Exit, Uptime)>,
 }
 
@@ -112,12 +112,6 @@ pub struct Journal {
 struct Start {
     departure: Departure,
     counts: Counts,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct End {
-    departed: Departed,
-    in_flight: u64,
 }
 
 // === impl Report ===
@@ -156,8 +150,7 @@ impl Journal {
             self.start = Some(Start { departure, counts: counts.clone() });
         }
         if let Phase::Drained(departed) = phase {
-            let in_flight = counts[Count::InFlight] + counts[Count::Tunnels];
-            self.end = Some(End { departed: *departed, in_flight });
+            self.end = Some(*departed);
         }
     }
 
@@ -171,7 +164,7 @@ impl Journal {
     pub fn report(&self, now: &Counts) -> Option<Report> {
         let start = self.start.as_ref()?;
         let ended = match (self.end, self.exit) {
-            (Some(end), _) => end.departed.at,
+            (Some(end), _) => end.at,
             (None, Some((_, at))) => at,
             (None, None) => return None,
         };
@@ -202,8 +195,7 @@ impl Journal {
     }
 
     fn outcome(&self, report: &Report) -> Ending {
-        let overdue =
-            self.end.is_some_and(|end| end.departed.proof == Proof::Deadline && end.in_flight > 0);
+        let overdue = self.end.is_some_and(|end| end.proof == Proof::Deadline);
         match self.exit {
             Some((Exit::Abort, _)) => Ending::Aborted,
             Some((Exit::HardStop | Exit::Leave | Exit::Stay, _)) | None => {

@@ -29,6 +29,9 @@ const TILES = [
   ["tunnels", "tunnels"], ["rate", "requests/s"],
 ];
 const ERRORS = /^error_/;
+const CLIENTS_FAULT = ["error_bad_request", "error_method", "error_request_timeout", "error_target_too_long",
+  "error_expectation", "error_headers_too_large"];
+const STALE_MS = 5000; // an older answer of the app says nothing of now
 const history = [];
 let failures = 0, answered = false;
 
@@ -115,7 +118,7 @@ function showLoad(s) {
 
 function showApp(s) {
   const r = s.last_readiness;
-  $("verdict").className = r ? (r.ready ? "good" : "bad") : "quiet";
+  $("verdict").className = !r || r.age_ms > STALE_MS ? "quiet" : r.ready ? "good" : "bad";
   if (!r) {
     $("verdict").textContent = "nothing yet";
     $("asked").textContent = "Its readiness probe has not been asked.";
@@ -128,13 +131,15 @@ function showApp(s) {
 
 function showTotals(s) {
   const c = s.counts, sum = (names) => names.reduce((total, name) => total + (c[name] || 0), 0);
-  const own = sum(Object.keys(c).filter((name) => ERRORS.test(name)));
+  const clients = sum(CLIENTS_FAULT);
+  const own = sum(Object.keys(c).filter((name) => ERRORS.test(name))) - clients;
   const cut = sum(["abandoned_requests", "abandoned_responses", "abandoned_tunnels"]);
   const rows = [
     row("running for", duration(s.uptime_ms)),
     row("requests", number(c.requests)),
     row("answered 5xx", number(c.status_5xx), c.status_5xx ? "bad" : ""),
-    row("errors made here", number(own), own ? "bad" : ""),
+    row("errors answered here, app or proxy at fault", number(own), own ? "bad" : ""),
+    row("errors answered here, client at fault", number(clients)),
     row("tries to reach the app that failed", number(c.upstream_connect_failures), c.upstream_connect_failures ? "bad" : ""),
     row("arrived while leaving", number(c.late_requests)),
     row("cut at the deadline", number(cut), cut ? "bad" : ""),

@@ -153,3 +153,34 @@ async fn a_phase_is_published_only_when_it_changed() {
     assert!(!rig.watch.has_changed());
     rig.run.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_sees_the_end_of_the_drain_finds_the_report() {
+    let Rig { trigger, mut watch, reports, run, .. } = rig();
+    let seen = tokio::spawn(async move {
+        watch.wait_for(|phase| phase.name() == "Drained").await;
+        reports.last()
+    });
+    trigger.send(Input::PodHook);
+    assert!(seen.await.unwrap().is_some());
+    run.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_answer_to_the_hook_is_no_step_of_the_way_but_another_reason_is() {
+    let mut rig = rig();
+    rig.serve().await;
+    rig.trigger.send(Input::ContainerHook);
+    rig.watch.wait_for(|phase| phase.container_hook() == HookAnswer::Release).await;
+    rig.trigger.send(Input::Drain);
+    rig.trigger.send(Input::PodHook);
+    rig.reach("Drained").await;
+    let steps = rig.reports.last().unwrap().phases;
+    let reasons: Vec<_> = steps
+        .iter()
+        .filter(|step| step.phase == "Shedding")
+        .map(|step| step.reasons.join(","))
+        .collect();
+    assert_eq!(reasons, ["ContainerRestart", "ContainerRestart,Manual"]);
+    rig.run.abort();
+}
