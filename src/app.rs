@@ -99,8 +99,7 @@ pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError>
 
 /// Accepts and drives the phase until the process may end; then sees the last connections off.
 async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io::Result<Outcome> {
-    let Parts { config, clock, tracker, pressure, trigger, watch, prober, driver, reports: _ } =
-        parts;
+    let Parts { config, clock, tracker, pressure, trigger, watch, prober, driver, reports } = parts;
     let mut tasks = JoinSet::new();
     let upstreams = config.routes.iter().map(|route| route.upstream.clone()).collect();
     let connect_timeout = config.upstream.connect_timeout;
@@ -112,6 +111,7 @@ async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io:
     if let Some(cgroup) = Cgroup::find(Path::new(CGROUPS)) {
         tasks.spawn(memory::watch(cgroup, pressure.clone(), clock));
     }
+    tasks.spawn(leave_early_message(reports, watch.clone()));
     let slots = Slots::new(config.limits.max_connections, pressure);
     let door = Door { listeners: &listeners, slots: &slots, workers, clock };
     let outcome = tokio::select! {
@@ -195,12 +195,24 @@ fn publish(report: &Report, log: &Log, message: &Path) {
             return;
         }
     };
-    let json = object.to_string();
+    leave_message(&object, message);
     telemetry::log_object(log, "drain_report", "the drain is over", object);
-    if message.exists()
-        && let Err(error) = std::fs::write(message, &json)
+}
+
+/// Leaves the report as soon as the drain is over, because what comes between that and the exit may be a SIGKILL.
+async fn leave_early_message(reports: Reports, mut watch: Watch) {
+    watch.wait_for(|phase| matches!(phase, Phase::Drained(_))).await;
+    if let Some(object) = reports.last().and_then(|report| serde_json::to_value(report).ok()) {
+        leave_message(&object, Path::new(TERMINATION_LOG));
+    }
+}
+
+/// Writes the report over what was in `file`, if it exists: kubelet makes it, and shows what is in it.
+fn leave_message(report: &serde_json::Value, file: &Path) {
+    if file.exists()
+        && let Err(error) = std::fs::write(file, report.to_string())
     {
-        tracing::warn!(%error, file = %message.display(), "the drain report can't be written there");
+        tracing::warn!(%error, file = %file.display(), "the drain report can't be written there");
     }
 }
 

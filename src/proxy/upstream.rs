@@ -8,7 +8,12 @@
 
 mod open;
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+    time::Duration,
+};
 
 use self::open::{Opener, is_out_of_ports};
 use super::{
@@ -39,6 +44,8 @@ pub(super) struct Upstream {
     tracker: WorkerTracker,
     idle: RefCell<Vec<Idle>>,
     alarms: Rc<Alarms>,
+    /// Whether the last try to connect failed: the log tells the first failure and the next success.
+    failing: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -71,7 +78,16 @@ impl Upstream {
         let default_host = opener.default_host();
         let (idle, alarms) = (RefCell::new(Vec::new()), Rc::clone(alarms));
         let limits = config.upstream.clone();
-        Self { opener, default_host, limits, clock, tracker, idle, alarms }
+        Self {
+            opener,
+            default_host,
+            limits,
+            clock,
+            tracker,
+            idle,
+            alarms,
+            failing: Cell::new(false),
+        }
     }
 
     /// A kept connection that is still good, if there is one.
@@ -103,6 +119,9 @@ impl Upstream {
             let fault = match tokio::time::timeout(self.limits.connect_timeout, opening).await {
                 Ok(Ok(socket)) => {
                     self.tracker.add(Count::UpstreamConnects, 1);
+                    if self.failing.replace(false) {
+                        tracing::info!(event = "app_reached", "the app accepts connections again");
+                    }
                     return Ok(Lease { socket, reused: false });
                 }
                 Ok(Err(error)) => {
@@ -117,6 +136,9 @@ impl Upstream {
                 Err(_) => Fault::ConnectTimeout,
             };
             self.tracker.add(Count::UpstreamConnectFailures, 1);
+            if !self.failing.replace(true) {
+                tracing::warn!(event = "app_unreachable", %fault, "requests wait for the app or get 503");
+            }
             let hopeless = fault != Fault::ConnectTimeout && !may_return();
             if hopeless || self.clock.now() + pause >= give_up {
                 return Err(fault);
