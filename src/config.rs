@@ -32,6 +32,10 @@ pub struct Config {
     pub admin_addr: SocketAddr,
     /// What hook callers must present from elsewhere than loopback.
     pub hook_token: Option<Secret>,
+    /// Terminate TLS on the proxy ports.
+    pub tls: Option<Tls>,
+    /// Whether a PROXY header is required on every connection.
+    pub proxy_protocol: ProxyProtocol,
     /// How many proxies in front may be believed in `X-Forwarded-*`.
     pub trusted_hops: u8,
     /// What responses say about their connection in `Serving`.
@@ -60,6 +64,10 @@ pub struct Config {
     pub release: Vec<ReleaseRule>,
     /// A request waiting this long for its response head counts as parked.
     pub parked_after: Duration,
+    /// Status of the close frame that ends a WebSocket.
+    pub websocket_close_code: WebSocketCloseCode,
+    /// `retry:` hint before an event stream is ended.
+    pub sse_retry: Option<Duration>,
     /// How connections to the app are made and kept.
     pub upstream: Upstream,
     /// Time limits towards clients.
@@ -106,6 +114,57 @@ pub enum UpstreamAddr {
     },
     /// A Unix domain socket.
     Unix(PathBuf),
+}
+
+/// The files that TLS on the proxy ports is made of. They are read by [`crate::tls`], again whenever they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain, PEM.
+    pub cert_file: PathBuf,
+    /// Its private key, PEM.
+    pub key_file: PathBuf,
+    /// Who signs client certificates, PEM; `None`: clients are not asked for one.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether clients that are asked must have one.
+    pub client_auth: ClientAuth,
+}
+
+/// `LAMEDUCK_TLS_CLIENT_AUTH`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// A client without a certificate is served.
+    Optional,
+    /// A client without a certificate is not served.
+    Required,
+}
+
+/// `LAMEDUCK_PROXY_PROTOCOL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Connections begin with HTTP or TLS.
+    Off,
+    /// Every connection begins with a PROXY header, version 1 or 2.
+    Required,
+}
+
+/// `LAMEDUCK_UPSTREAM_PROTOCOL`: what is spoken to the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/2 for gRPC, else HTTP/1.1.
+    Auto,
+    /// HTTP/2 without TLS, always.
+    H2c,
+    /// HTTP/1.1, always.
+    Http1,
+}
+
+/// `LAMEDUCK_WEBSOCKET_CLOSE_CODE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebSocketCloseCode {
+    /// 1001.
+    GoingAway,
+    /// 1012.
+    ServiceRestart,
 }
 
 /// `LAMEDUCK_KEEP_ALIVE`: what responses say about their connection in `Serving`.
@@ -202,6 +261,8 @@ pub enum PathPattern {
 /// How connections to the app are made and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
+    /// What is spoken to the app.
+    pub protocol: UpstreamProtocol,
     /// Per try.
     pub connect_timeout: Duration,
     /// All tries of one request together.
@@ -230,6 +291,8 @@ pub struct Limits {
     pub max_header_size: usize,
     /// Fields of a request or response head.
     pub max_headers: usize,
+    /// Streams that a client may have open on one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
 }
 
 /// Logging.
@@ -297,6 +360,19 @@ impl std::fmt::Display for ProbeAction {
 fn summary(probes: &[ContainerProbe]) -> String {
     let one = |probe: &ContainerProbe| format!("{}: {}", probe.container, probe.readiness.action);
     probes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+// === impl WebSocketCloseCode ===
+
+impl WebSocketCloseCode {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::GoingAway => 1001,
+            Self::ServiceRestart => 1012,
+        }
+    }
 }
 
 // === impl Secret ===

@@ -267,6 +267,10 @@ const ERRORS: Family =
     counter("errors", "Responses made by the proxy itself, and whose fault they were.");
 const BROKEN: Family =
     counter("exchanges_broken", "Exchanges that broke off, and whose fault it was.");
+const FAULTS: Family = counter(
+    "connection_faults",
+    "Connections on which something came that is no HTTP message, and whose fault it was.",
+);
 const CONNECTS: Family = counter("upstream_connects", "Tries to open a connection to the app.");
 
 /// Where a count appears. There is no catch-all: a new count must be thought about.
@@ -278,6 +282,8 @@ const fn place(count: Count) -> (Family, &'static [Label]) {
         Count::InFlight => (gauge("requests_in_flight", "Requests whose last response byte has not been sent."), &[]),
         Count::Parked => (gauge("requests_parked", "Requests that have waited long for their response head."), &[]),
         Count::Tunnels => (gauge("tunnels", "Upgraded connections."), &[]),
+        Count::Http2Connections => (gauge("http2_connections", "Open client connections that speak HTTP/2."), &[]),
+        Count::UpstreamHttp2 => (gauge("upstream_http2_connections", "Open HTTP/2 connections to the app."), &[]),
         Count::PooledIdle => (gauge("upstream_connections_idle", "Idle connections to the app kept for reuse."), &[]),
         Count::Accepted => (counter("connections_accepted", "Client connections accepted."), &[]),
         Count::Requests => (counter("requests", "Requests whose head was read."), &[]),
@@ -291,7 +297,12 @@ const fn place(count: Count) -> (Family, &'static [Label]) {
         Count::PeersIgnoringClose => (counter("peers_ignoring_close", "Peers that went on after the close had been announced."), &[]),
         Count::ParkedAnswered => (PARKED, &[("by", "app")]),
         Count::ParkedReleased => (PARKED, &[("by", "release")]),
+        Count::GoawaysSent => (counter("http2_goaways", "HTTP/2 connections that were told GOAWAY."), &[]),
         Count::GoodbyeHttp1 => (GOODBYES, &[("protocol", "http1")]),
+        Count::GoodbyeHttp2 => (GOODBYES, &[("protocol", "http2")]),
+        Count::GoodbyeGrpc => (GOODBYES, &[("protocol", "grpc")]),
+        Count::GoodbyeSse => (GOODBYES, &[("protocol", "sse")]),
+        Count::GoodbyeWebSocket => (GOODBYES, &[("protocol", "websocket")]),
         Count::AbandonedRequests => (ABANDONED, &[("kind", "request")]),
         Count::AbandonedResponses => (ABANDONED, &[("kind", "response")]),
         Count::AbandonedTunnels => (ABANDONED, &[("kind", "tunnel")]),
@@ -312,6 +323,11 @@ const fn place(count: Count) -> (Family, &'static [Label]) {
         Count::ErrorInternal => (ERRORS, &[("status", "500"), ("fault", "proxy"), ("error", "internal")]),
         Count::ClientGone => (BROKEN, &[("fault", "client"), ("error", "gone")]),
         Count::ClientStalled => (BROKEN, &[("fault", "client"), ("error", "stalled")]),
+        Count::FaultProxyHeader => (FAULTS, &[("fault", "client"), ("error", "proxy_header")]),
+        Count::FaultTls => (FAULTS, &[("fault", "client"), ("error", "tls_handshake")]),
+        Count::FaultHttp2 => (FAULTS, &[("fault", "client"), ("error", "http2_protocol")]),
+        Count::FaultHttp2Flood => (FAULTS, &[("fault", "client"), ("error", "http2_flood")]),
+        Count::FaultWebSocket => (FAULTS, &[("fault", "app"), ("error", "websocket_frame")]),
         Count::UpstreamBrokeOff => (BROKEN, &[("fault", "app"), ("error", "broke_off")]),
         Count::UpstreamConnects => (CONNECTS, &[("result", "connected")]),
         Count::UpstreamConnectFailures => (CONNECTS, &[("result", "failed")]),

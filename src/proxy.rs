@@ -14,11 +14,13 @@ pub mod fields;
 mod forward;
 pub mod framing;
 pub mod headers;
+mod http2;
 mod in_flight;
 mod io;
 pub mod keep_alive;
 mod linger;
 pub mod pace;
+pub mod preface;
 mod relay;
 pub mod request;
 pub mod response;
@@ -43,7 +45,11 @@ use tokio::{
     sync::mpsc,
 };
 
-use self::{downstream::Conn, io::Socket, worker::Worker};
+use self::{
+    downstream::{Conn, Speaks},
+    io::Socket,
+    worker::Worker,
+};
 use crate::{
     clock::Clock,
     config::Config,
@@ -195,6 +201,7 @@ async fn serve(worker: Rc<Worker>, accepted: Accepted, _held: Held) {
         requests: 0,
         inbox: Vec::new(),
         deferrals: 0,
+        speaks: Speaks::Unknown,
         worker,
     };
     conn::serve(conn).await;

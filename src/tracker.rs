@@ -8,131 +8,17 @@
 //! Not here: what the counts mean for the phase ([`crate::lifecycle::machine`]) or how they are exported
 //! ([`crate::metrics`]).
 
-use std::{
-    ops::{Index, IndexMut},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+mod count;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use tokio::sync::Notify;
 
+pub use self::count::{Count, Counts};
 use crate::units::Uptime;
-
-macro_rules! counts {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// Everything that is counted. Gauges first, then counters.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Count { $($(#[doc = $doc])+ $variant,)+ }
-
-        impl Count {
-            /// Every count, in order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// The count's name in `/status`, in `snake_case`.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-        }
-    };
-}
-
-counts! {
-    /// Gauge: open client connections, tunnels included.
-    Connections = "connections",
-    /// Gauge: requests whose last response byte has not been handed to the kernel, probes excluded.
-    InFlight = "in_flight",
-    /// Gauge: requests that have waited `LAMEDUCK_PARKED_AFTER` for their response head.
-    Parked = "parked",
-    /// Gauge: upgraded connections.
-    Tunnels = "tunnels",
-    /// Gauge: idle connections to the app that are kept for reuse.
-    PooledIdle = "pooled_idle",
-    /// Client connections accepted.
-    Accepted = "accepted",
-    /// Requests whose head was read, probes by load balancers included.
-    Requests = "requests",
-    /// Requests answered to their last byte.
-    RequestsServed = "requests_served",
-    /// Requests whose head arrived while the pod was leaving.
-    LateRequests = "late_requests",
-    /// Requests by health checkers of load balancers through the proxy port while leaving: they never hold a drain.
-    ProbeRequests = "probe_requests",
-    /// Connections that the peer closed first.
-    ClosedByPeer = "closed_by_peer",
-    /// Connections closed by us after an announced last response.
-    ClosedAnnounced = "closed_announced",
-    /// Idle connections half-closed by us.
-    ClosedIdle = "closed_idle",
-    /// Connections closed by us because of a time limit, a bad request or a response that was cut.
-    ClosedFault = "closed_fault",
-    /// Peers that sent another request after `Connection: close` had been announced to them, or did not close within the linger.
-    PeersIgnoringClose = "peers_ignoring_close",
-    /// Parked requests that were answered by the app while the pod was leaving.
-    ParkedAnswered = "parked_answered",
-    /// Parked requests that were answered early by a release rule.
-    ParkedReleased = "parked_released",
-    /// Requests ended with 503 at the deadline.
-    GoodbyeHttp1 = "goodbye_http1",
-    /// Requests cut at the deadline before their response head.
-    AbandonedRequests = "abandoned_requests",
-    /// Responses cut at the deadline in their body.
-    AbandonedResponses = "abandoned_responses",
-    /// Tunnels cut at the deadline.
-    AbandonedTunnels = "abandoned_tunnels",
-    /// Responses with status 1xx that were passed on.
-    Status1xx = "status_1xx",
-    /// Responses with status 2xx.
-    Status2xx = "status_2xx",
-    /// Responses with status 3xx.
-    Status3xx = "status_3xx",
-    /// Responses with status 4xx.
-    Status4xx = "status_4xx",
-    /// Responses with status 5xx.
-    Status5xx = "status_5xx",
-    /// 400 by us: a request that is not HTTP, or whose framing can be read in two ways.
-    ErrorBadRequest = "error_bad_request",
-    /// 405 by us: CONNECT.
-    ErrorMethod = "error_method",
-    /// 408 by us: the request did not arrive in time.
-    ErrorRequestTimeout = "error_request_timeout",
-    /// 414 by us: the request target is too long.
-    ErrorTargetTooLong = "error_target_too_long",
-    /// 417 by us: an expectation we do not know.
-    ErrorExpectation = "error_expectation",
-    /// 431 by us: too many or too large header fields.
-    ErrorHeadersTooLarge = "error_headers_too_large",
-    /// 502 by us: the app broke off, or what it answered is not HTTP.
-    ErrorBadUpstream = "error_bad_upstream",
-    /// 503 by us: the app can't be connected.
-    ErrorUnreachable = "error_unreachable",
-    /// 504 by us: the app did not accept, or not answer, in time.
-    ErrorUpstreamTimeout = "error_upstream_timeout",
-    /// 500 by us: a defect in the proxy; its request alone is lost.
-    ErrorInternal = "error_internal",
-    /// Clients that went away before their response was complete.
-    ClientGone = "client_gone",
-    /// Clients that did not read their response, or did not send their request body, in time.
-    ClientStalled = "client_stalled",
-    /// Response bodies that the app broke off after the head.
-    UpstreamBrokeOff = "upstream_broke_off",
-    /// Connections opened to the app.
-    UpstreamConnects = "upstream_connects",
-    /// Tries to open a connection to the app that failed.
-    UpstreamConnectFailures = "upstream_connect_failures",
-    /// Requests that went over a connection to the app that had been used before.
-    UpstreamReused = "upstream_reused",
-    /// Requests sent again because a reused connection turned out to be closed.
-    UpstreamRetries = "upstream_retries",
-    /// Kept connections to the app that were found closed, or with unasked bytes in them, before use.
-    UpstreamStale = "upstream_stale",
-    /// Bytes read from clients.
-    ClientBytesIn = "client_bytes_in",
-    /// Bytes written to clients.
-    ClientBytesOut = "client_bytes_out",
-}
 
 /// Upper bounds of the latency buckets (head read to last byte written), in microseconds; a last bucket takes the rest.
 ///
@@ -141,10 +27,6 @@ pub const LATENCY_BOUNDS_US: [u64; 14] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000,
     15_000_000, 35_000_000, 60_000_000,
 ];
-
-/// A copy of all counts at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts([u64; Count::ALL.len()]);
 
 /// How many requests took how long.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -351,28 +233,6 @@ impl WorkerTracker {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.tracker.add(self.gauge, u64::MAX); // wrapping: minus one
-    }
-}
-
-// === impl Counts ===
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self([0; Count::ALL.len()])
-    }
-}
-
-impl Index<Count> for Counts {
-    type Output = u64;
-
-    fn index(&self, count: Count) -> &u64 {
-        &self.0[count as usize]
-    }
-}
-
-impl IndexMut<Count> for Counts {
-    fn index_mut(&mut self, count: Count) -> &mut u64 {
-        &mut self.0[count as usize]
     }
 }
 

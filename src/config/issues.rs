@@ -83,11 +83,6 @@ impl Problem {
     pub fn expected(what: impl fmt::Display) -> Self {
         Self(format!("expected {what}"))
     }
-
-    /// A legal value of something that does not exist yet. Ignoring it would break what its writer relies on.
-    pub fn not_built_yet(instead: &str) -> Self {
-        Self(format!("not built yet; {instead}"))
-    }
 }
 
 impl From<crate::units::NotADuration> for Problem {

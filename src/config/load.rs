@@ -4,10 +4,14 @@
 //! like to a container. The hook token is the exception: an empty one would open the hooks to everybody.
 //! Not here: what a single value looks like ([`super::parse`]) and what the names and defaults are ([`vars`]).
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
-    AccessLog, Config, KeepAlive, Limits, Log, LogFormat, Route, Secret, Timeouts, Upstream,
+    AccessLog, ClientAuth, Config, KeepAlive, Limits, Log, LogFormat, ProxyProtocol, Route, Secret,
+    Timeouts, Tls, Upstream, UpstreamProtocol, WebSocketCloseCode,
     issues::{Issues, Problem, REDACTED},
     parse, probes,
     reader::Reader,
@@ -80,13 +84,15 @@ impl AdminAccess {
 
 // `None` always means: an issue was noted. All parts are read before the first `?`, so that none goes unread.
 impl Reader<'_> {
+    #[allow(clippy::too_many_lines, reason = "two lines per variable")]
     fn config(&mut self, facts: &Facts) -> Option<Config> {
         let host = self.value(&vars::UPSTREAM_HOST, parse::host);
         let admin_addr = self.value(&vars::ADMIN_ADDR, parse::listen_addr);
         let host = host.as_deref().unwrap_or("unknown.invalid");
         let routes = self.routes(host, admin_addr);
         let hook_token = self.hook_token();
-        self.refuse_what_is_not_built();
+        let tls = self.tls();
+        let proxy_protocol = self.proxy_protocol();
         let trusted_hops = self.value(&vars::TRUSTED_HOPS, |text| parse::number(text, 0..=u8::MAX));
         let keep_alive = self.keep_alive();
         let idle_timeout = self.duration(&vars::IDLE_TIMEOUT, TICK);
@@ -101,6 +107,8 @@ impl Reader<'_> {
         let linger = self.duration(&vars::LINGER, ZERO);
         let release = self.list(&vars::RELEASE, release::rule);
         let parked_after = self.duration(&vars::PARKED_AFTER, ZERO);
+        let websocket_close_code = self.websocket_close_code();
+        let sse_retry = self.limit(&vars::SSE_RETRY);
         let upstream = self.upstream();
         let timeouts = self.timeouts();
         let limits = self.limits(facts);
@@ -110,6 +118,8 @@ impl Reader<'_> {
             routes: routes?,
             admin_addr: admin_addr?,
             hook_token: hook_token?,
+            tls: tls?,
+            proxy_protocol: proxy_protocol?,
             trusted_hops: trusted_hops?,
             keep_alive: keep_alive?,
             idle_timeout: idle_timeout?,
@@ -124,6 +134,8 @@ impl Reader<'_> {
             linger: linger?,
             release: release?,
             parked_after: parked_after?,
+            websocket_close_code: websocket_close_code?,
+            sse_retry: sse_retry?,
             upstream: upstream?,
             timeouts: timeouts?,
             limits: limits?,
@@ -201,27 +213,39 @@ impl Reader<'_> {
         token.map_err(|(var, value, problem)| self.issues.add(var, &value, problem)).ok()
     }
 
-    // Ignoring one of these would open what its writer wants closed, or break what he wants to work.
-    fn refuse_what_is_not_built(&mut self) {
-        let tls = "terminate TLS in front of the pod";
-        let proxy = "`off` is the only choice so far";
-        let h2c = "`http1` and `auto` work, for HTTP/1.1";
-        for var in [&vars::TLS_CERT_FILE, &vars::TLS_KEY_FILE, &vars::TLS_CLIENT_CA_FILE] {
-            self.optional(var, |_| Err::<(), _>(Problem::not_built_yet(tls)));
-        }
-        self.value(&vars::PROXY_PROTOCOL, |text| {
-            parse::choice(text, &[("off", Ok(())), ("on", Err(Problem::not_built_yet(proxy)))])?
-        });
-        self.value(&vars::UPSTREAM_PROTOCOL, |text| {
-            let choices =
-                [("auto", Ok(())), ("http1", Ok(())), ("h2c", Err(Problem::not_built_yet(h2c)))];
-            parse::choice(text, &choices)?
-        });
-        let h2 = "HTTP/2 is not served, so only the default, 100, can be said";
-        self.value(&vars::MAX_CONCURRENT_STREAMS, |text| {
-            let streams: u32 = parse::number(text, 1..=1000)?;
-            if streams == 100 { Ok(()) } else { Err(Problem::not_built_yet(h2)) }
-        });
+    fn tls(&mut self) -> Option<Option<Tls>> {
+        let path = |text: &str| Ok::<_, Problem>(PathBuf::from(text));
+        let cert_file = self.optional(&vars::TLS_CERT_FILE, path)?;
+        let key_file = self.optional(&vars::TLS_KEY_FILE, path)?;
+        let client_ca_file = self.optional(&vars::TLS_CLIENT_CA_FILE, path)?;
+        let choices = [("required", ClientAuth::Required), ("optional", ClientAuth::Optional)];
+        let client_auth =
+            self.value(&vars::TLS_CLIENT_AUTH, |text| parse::choice(text, &choices))?;
+        let (cert, key, ca) =
+            (&vars::TLS_CERT_FILE, &vars::TLS_KEY_FILE, &vars::TLS_CLIENT_CA_FILE);
+        let (given, missing) = match (cert_file, key_file, client_ca_file) {
+            (Some(cert_file), Some(key_file), client_ca_file) => {
+                return Some(Some(Tls { cert_file, key_file, client_ca_file, client_auth }));
+            }
+            (None, None, None) => return Some(None),
+            (Some(_), None, _) => (cert, key.name.to_owned()),
+            (None, Some(_), _) => (key, cert.name.to_owned()),
+            (None, None, Some(_)) => (ca, format!("{} and {}", cert.name, key.name)),
+        };
+        let shown = self.given(given).unwrap_or_default();
+        self.issues.add(given, &shown, Problem::expected(format_args!("{missing} with it")));
+        None
+    }
+
+    fn proxy_protocol(&mut self) -> Option<ProxyProtocol> {
+        let choices = [("off", ProxyProtocol::Off), ("on", ProxyProtocol::Required)];
+        self.value(&vars::PROXY_PROTOCOL, |text| parse::choice(text, &choices))
+    }
+
+    fn websocket_close_code(&mut self) -> Option<WebSocketCloseCode> {
+        let choices =
+            [("1001", WebSocketCloseCode::GoingAway), ("1012", WebSocketCloseCode::ServiceRestart)];
+        self.value(&vars::WEBSOCKET_CLOSE_CODE, |text| parse::choice(text, &choices))
     }
 
     fn keep_alive(&mut self) -> Option<KeepAlive> {
@@ -291,11 +315,18 @@ impl Reader<'_> {
     }
 
     fn upstream(&mut self) -> Option<Upstream> {
+        let choices = [
+            ("auto", UpstreamProtocol::Auto),
+            ("http1", UpstreamProtocol::Http1),
+            ("h2c", UpstreamProtocol::H2c),
+        ];
+        let protocol = self.value(&vars::UPSTREAM_PROTOCOL, |text| parse::choice(text, &choices));
         let connect_timeout = self.duration(&vars::UPSTREAM_CONNECT_TIMEOUT, TICK);
         let connect_budget = self.duration(&vars::UPSTREAM_CONNECT_BUDGET, TICK);
         let idle_timeout = self.duration(&vars::UPSTREAM_IDLE_TIMEOUT, ZERO);
         let response_timeout = self.limit(&vars::RESPONSE_TIMEOUT);
         Some(Upstream {
+            protocol: protocol?,
             connect_timeout: connect_timeout?,
             connect_budget: connect_budget?,
             idle_timeout: idle_timeout?,
@@ -320,10 +351,14 @@ impl Reader<'_> {
             self.value(&vars::MAX_HEADER_SIZE, |text| parse::size(text, 1 << 10..=1 << 20));
         // Each field costs a slot in a table per request; no honest request has a thousand.
         let max_headers = self.value(&vars::MAX_HEADERS, |text| parse::number(text, 1..=1000));
+        // More streams on one connection than honest clients use are a way to make one descriptor cost a thousand.
+        let streams =
+            self.value(&vars::MAX_CONCURRENT_STREAMS, |text| parse::number(text, 1..=1000));
         Some(Limits {
             max_connections: max_connections?,
             max_header_size: max_header_size?,
             max_headers: max_headers?,
+            max_concurrent_streams: streams?,
         })
     }
 

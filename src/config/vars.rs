@@ -77,7 +77,10 @@ vars! {
         "the certificate's private key; reloaded when the file changes";
     /// mTLS is a decision, not a default.
     TLS_CLIENT_CA_FILE = "LAMEDUCK_TLS_CLIENT_CA_FILE", Off,
-        "CA of client certificates: clients must present one (mTLS)";
+        "CA of client certificates (mTLS); reloaded when the file changes";
+    /// Who sets a CA means it; optional is for the time in which clients are given certificates.
+    TLS_CLIENT_AUTH = "LAMEDUCK_TLS_CLIENT_AUTH", Value("required"),
+        "with a client CA: `required`, or `optional` = a client without a certificate is served, one with a bad certificate is not";
     /// A PROXY header that is believed without being asked for lets any client choose its address.
     PROXY_PROTOCOL = "LAMEDUCK_PROXY_PROTOCOL", Value("off"),
         "`on` = a PROXY v1/v2 header is required on every connection";
@@ -129,6 +132,12 @@ vars! {
     /// Only the app's author knows what a poll may be answered with.
     RELEASE = "LAMEDUCK_RELEASE", Off,
         "early answers for parked requests in a drain: `METHOD PATH=STATUS[@DELAY]`, comma-separated, `*` suffix wildcard; e.g. `GET /poll*=204@0s`";
+    /// 1001 is what browsers expect of a server that goes away (RFC 6455 §7.4.1); 1012 names a restart (IANA's registry).
+    WEBSOCKET_CLOSE_CODE = "LAMEDUCK_WEBSOCKET_CLOSE_CODE", Value("1001"),
+        "status of the close frame that ends a WebSocket near the drain's deadline: `1001` (going away) or `1012` (service restart)";
+    /// Clients have a delay of their own, and some apps have told them one.
+    SSE_RETRY = "LAMEDUCK_SSE_RETRY", Off,
+        "`retry:` hint sent before an event stream is ended near the drain's deadline: how long the client waits before it reconnects";
     /// Ordinary requests are answered within it.
     PARKED_AFTER = "LAMEDUCK_PARKED_AFTER", Value("1s"),
         "a request that waits this long for its response head counts as parked";

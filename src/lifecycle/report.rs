@@ -86,6 +86,14 @@ pub struct Step {
 pub struct Goodbyes {
     /// HTTP/1.1 requests ended with 503.
     pub http1: u64,
+    /// HTTP/2 requests ended with 503.
+    pub http2: u64,
+    /// gRPC calls ended with status 14.
+    pub grpc: u64,
+    /// Event streams ended at an event boundary.
+    pub sse: u64,
+    /// WebSockets ended with a close frame.
+    pub websocket: u64,
 }
 
 /// What was cut, by kind.
@@ -182,7 +190,13 @@ impl Journal {
             parked_at_start: start.counts[Count::Parked],
             parked_answered: since(Count::ParkedAnswered),
             parked_released: since(Count::ParkedReleased),
-            goodbyes: Goodbyes { http1: since(Count::GoodbyeHttp1) },
+            goodbyes: Goodbyes {
+                http1: since(Count::GoodbyeHttp1),
+                http2: since(Count::GoodbyeHttp2),
+                grpc: since(Count::GoodbyeGrpc),
+                sse: since(Count::GoodbyeSse),
+                websocket: since(Count::GoodbyeWebSocket),
+            },
             abandoned: Abandoned {
                 requests: since(Count::AbandonedRequests),
                 responses: since(Count::AbandonedResponses),

@@ -40,8 +40,21 @@ pub(super) struct Conn {
     pub(super) requests: u64,
     /// Bytes read and not used yet.
     pub(super) inbox: Vec<u8>,
+    /// Which HTTP it speaks, as far as that is known before its first byte.
+    pub(super) speaks: Speaks,
     /// How often a close was due and put off because the next request had been read.
     pub(super) deferrals: u32,
+}
+
+/// Which HTTP a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP/1.1: the client chose it with ALPN.
+    Http1,
+    /// HTTP/2: the client chose it with ALPN.
+    Http2,
+    /// Its first bytes will tell.
+    Unknown,
 }
 
 /// What becomes of the connection after a request.

@@ -48,6 +48,18 @@ pub fn goodbye_at(
     turn.max(started + parked_after).min(last)
 }
 
+/// When a stream that has no end of its own – a WebSocket, an event stream – is told goodbye: over `spread`, so that its
+/// clients do not come back in one herd, the last one `linger` before the deadline, so that its answer is heard.
+#[must_use]
+pub fn stream_goodbye_at(
+    departure: &Departure,
+    spread: Duration,
+    linger: Duration,
+    seed: f32,
+) -> Uptime {
+    half_close_at(departure, spread, linger, Duration::ZERO, seed)
+}
+
 /// When a connection that has been quiet since `quiet_since` is half-closed because memory is scarce since
 /// `scarce_since`. Whoever becomes quiet later is given as much time as those who were so at the beginning, because a
 /// connection that is closed the moment it is idle is of no use.

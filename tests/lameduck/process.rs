@@ -62,23 +62,6 @@ fn a_budget_that_does_not_fit_names_its_three_variables() {
 }
 
 #[test]
-fn what_is_not_built_yet_refuses_to_start() {
-    let app = FakeApp::echo();
-    for (name, value) in [
-        ("TLS_CERT_FILE", "/nowhere/cert.pem"),
-        ("PROXY_PROTOCOL", "on"),
-        ("UPSTREAM_PROTOCOL", "h2c"),
-    ] {
-        let (code, said) = refused(TestPod::before(&app).env(name, value));
-        assert_eq!(code, 64, "{said}");
-        assert!(
-            said.contains(&format!("LAMEDUCK_{name}")) && said.contains("not built yet"),
-            "{said}"
-        );
-    }
-}
-
-#[test]
 fn a_port_that_is_taken_is_71() {
     let app = FakeApp::echo();
     for admin in [false, true] {

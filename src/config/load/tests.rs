@@ -274,25 +274,58 @@ fn a_bad_route_hides_no_other_routes_problem() {
 }
 
 #[test]
-fn what_is_not_built_yet_refuses_to_start() {
-    let vars = MapVars::new()
+fn tls_needs_a_certificate_and_its_key() {
+    check(
+        &MapVars::new().with("LAMEDUCK_TLS_CERT_FILE", "/tls/tls.crt"),
+        &["LAMEDUCK_TLS_CERT_FILE=/tls/tls.crt: expected LAMEDUCK_TLS_KEY_FILE with it"],
+    );
+    check(
+        &MapVars::new().with("LAMEDUCK_TLS_KEY_FILE", "/tls/tls.key"),
+        &["LAMEDUCK_TLS_KEY_FILE=/tls/tls.key: expected LAMEDUCK_TLS_CERT_FILE with it"],
+    );
+    check(
+        &MapVars::new().with("LAMEDUCK_TLS_CLIENT_CA_FILE", "/tls/ca.crt"),
+        &[
+            "LAMEDUCK_TLS_CLIENT_CA_FILE=/tls/ca.crt: expected LAMEDUCK_TLS_CERT_FILE and LAMEDUCK_TLS_KEY_FILE with it",
+        ],
+    );
+    let whole = MapVars::new()
         .with("LAMEDUCK_TLS_CERT_FILE", "/tls/tls.crt")
         .with("LAMEDUCK_TLS_KEY_FILE", "/tls/tls.key")
         .with("LAMEDUCK_TLS_CLIENT_CA_FILE", "/tls/ca.crt")
+        .with("LAMEDUCK_TLS_CLIENT_AUTH", "optional");
+    let tls = Config::from_vars(&whole, &FACTS).unwrap().tls.unwrap();
+    assert_eq!(tls.client_auth, ClientAuth::Optional);
+    assert_eq!(tls.client_ca_file, Some("/tls/ca.crt".into()));
+}
+
+#[test]
+fn what_is_spoken_with_the_app_and_said_at_the_end_is_one_of_a_few_choices() {
+    let vars = MapVars::new()
         .with("LAMEDUCK_PROXY_PROTOCOL", "on")
         .with("LAMEDUCK_UPSTREAM_PROTOCOL", "h2c")
-        .with("LAMEDUCK_MAX_CONCURRENT_STREAMS", "250");
-    let lines = problems(&vars);
-    assert_eq!(lines.len(), 6, "{lines:?}");
-    assert!(lines.iter().all(|line| line.contains(": not built yet; ")), "{lines:?}");
+        .with("LAMEDUCK_MAX_CONCURRENT_STREAMS", "250")
+        .with("LAMEDUCK_WEBSOCKET_CLOSE_CODE", "1012")
+        .with("LAMEDUCK_SSE_RETRY", "1500ms");
+    let config = Config::from_vars(&vars, &FACTS).unwrap();
+    assert_eq!(config.proxy_protocol, ProxyProtocol::Required);
+    assert_eq!(config.upstream.protocol, UpstreamProtocol::H2c);
+    assert_eq!(config.limits.max_concurrent_streams, 250);
+    assert_eq!(config.websocket_close_code.number(), 1012);
+    assert_eq!(config.sse_retry, Some(Duration::from_millis(1500)));
     check(
-        &MapVars::new().with("LAMEDUCK_PROXY_PROTOCOL", "maybe"),
-        &["LAMEDUCK_PROXY_PROTOCOL=maybe: expected one of off, on"],
+        &MapVars::new()
+            .with("LAMEDUCK_PROXY_PROTOCOL", "maybe")
+            .with("LAMEDUCK_UPSTREAM_PROTOCOL", "h2")
+            .with("LAMEDUCK_MAX_CONCURRENT_STREAMS", "0")
+            .with("LAMEDUCK_WEBSOCKET_CLOSE_CODE", "1000"),
+        &[
+            "LAMEDUCK_PROXY_PROTOCOL=maybe: expected one of off, on",
+            "LAMEDUCK_WEBSOCKET_CLOSE_CODE=1000: expected one of 1001, 1012",
+            "LAMEDUCK_UPSTREAM_PROTOCOL=h2: expected one of auto, http1, h2c",
+            "LAMEDUCK_MAX_CONCURRENT_STREAMS=0: expected a whole number from 1 to 1000",
+        ],
     );
-    let fine = MapVars::new()
-        .with("LAMEDUCK_UPSTREAM_PROTOCOL", "http1")
-        .with("LAMEDUCK_MAX_CONCURRENT_STREAMS", "100");
-    assert!(Config::from_vars(&fine, &FACTS).is_ok());
 }
 
 #[test]

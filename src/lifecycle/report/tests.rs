@@ -59,7 +59,7 @@ fn it_tells_what_happened_since_the_drain_began() {
         r#"{"phase":"Drained","at_ms":16000,"reasons":["PreStop"]}],"#,
         r#""connections_at_start":40,"closed_by_peer":20,"closed_idle":8,"requests_served":20,"#,
         r#""late_requests":3,"parked_at_start":7,"parked_answered":6,"parked_released":1,"#,
-        r#""goodbyes":{"http1":0},"abandoned":{"requests":0,"responses":0,"tunnels":0},"#,
+        r#""goodbyes":{"http1":0,"http2":0,"grpc":0,"sse":0,"websocket":0},"abandoned":{"requests":0,"responses":0,"tunnels":0},"#,
         r#""peers_ignoring_close":2}"#,
     ];
     assert_eq!(serde_json::to_string(&report).unwrap(), expected.concat());
