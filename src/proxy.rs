@@ -14,7 +14,7 @@ pub mod fields;
 mod forward;
 pub mod framing;
 pub mod headers;
-mod http2;
+pub mod http2;
 mod in_flight;
 mod io;
 pub mod keep_alive;

@@ -3,4 +3,4 @@
 //! The h2 crate does framing, HPACK and flow control (RFC 9113); when a connection is told to go away, what its
 //! streams may cost, and what a request means to the app are ours.
 
-pub(super) mod message;
+pub mod message;

@@ -8,7 +8,7 @@ use http::{HeaderMap, Response};
 
 /// The next part of a message after its head.
 #[derive(Debug)]
-pub(in crate::proxy) enum Piece {
+pub enum Piece {
     /// Bytes of the body, never none.
     Data(Bytes),
     /// The message is over.
@@ -19,7 +19,7 @@ pub(in crate::proxy) enum Piece {
 
 /// A head that the app sent.
 #[derive(Debug)]
-pub(in crate::proxy) enum Heard {
+pub enum Heard {
     /// The final head; hop-by-hop fields are gone.
     Final {
         /// Status and fields.
@@ -33,7 +33,7 @@ pub(in crate::proxy) enum Heard {
 
 /// Why an app's part of an exchange is over before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Broken {
+pub enum Broken {
     /// What it sent can't be used.
     Bad(&'static str),
     /// It broke off after it had begun to answer.
