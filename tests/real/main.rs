@@ -19,14 +19,22 @@
 )]
 
 mod balancer;
+mod certificate;
+mod front;
+mod grpc;
 mod http;
 mod pod;
 mod process;
 mod report;
 mod scenario;
 mod server;
+mod tools;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{PoisonError, RwLock},
+};
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -34,30 +42,70 @@ use crate::server::Server;
 
 /// Names the directory with the Python environment. Not `LAMEDUCK_…`: the proxy refuses names that it does not know.
 const SWITCH: &str = "REAL_SERVERS";
+/// As many tests as run at once if they may: most of their time they wait for a drain to end.
+const AT_ONCE: usize = 4;
+
+/// Taken for writing by a test that must have the machine to itself.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Whether a test bears others beside it.
+#[derive(Clone, Copy)]
+enum Company {
+    /// It sends a load, which others would slow down, and which would slow down others.
+    Alone,
+    Others,
+}
 
 #[allow(clippy::disallowed_methods, reason = "a test's switch, not the proxy's configuration")]
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // One at a time: each test needs both the load and the servers undisturbed.
-    arguments.test_threads = Some(1);
+    arguments.test_threads = arguments.test_threads.or(Some(AT_ONCE));
     let python = std::env::var(SWITCH).ok().map(PathBuf::from);
     if python.is_none() && !arguments.list {
         println!(
             "\nreal servers: not tested here, {SWITCH} is not set. `make test` installs them and tests them."
         );
     }
-    let trials = Server::ALL.map(|server| trial(server, python.as_ref())).into();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    libtest_mimic::run(&arguments, trials(python.as_deref())).exit_code()
 }
 
-fn trial(server: Server, python: Option<&PathBuf>) -> Trial {
-    let name = format!("{}_loses_nothing_in_a_flip_and_a_drain", server.name());
-    let python = python.cloned();
+fn trials(python: Option<&Path>) -> Vec<Trial> {
+    let servers = Server::ALL.map(|server| {
+        let name = format!("{}_loses_nothing_in_a_flip_and_a_drain", server.name());
+        trial(name, Company::Alone, python, async move |python: &Path| {
+            scenario::run(server, python).await
+        })
+    });
+    let mut trials = Vec::from(servers);
+    macro_rules! trial {
+        ($company:ident, $room:ident::$test:ident, $name:literal) => {
+            trials.push(trial($name.into(), Company::$company, python, $room::$test));
+        };
+    }
+    trial!(Others, grpc::calls_h2c, "grpc_calls_give_the_same_with_the_proxy");
+    trial!(Others, grpc::calls_tls, "grpc_calls_give_the_same_over_tls");
+    trial!(Others, grpc::health, "grpc_health_decides_readiness");
+    trial!(Alone, grpc::drains, "grpc_loses_no_call_while_two_pods_leave");
+    trials
+}
+
+fn trial(
+    name: String,
+    company: Company,
+    python: Option<&Path>,
+    test: impl AsyncFnOnce(&Path) -> Result<(), String> + Send + 'static,
+) -> Trial {
     let is_left_out = python.is_none();
+    let python = python.map(Path::to_owned);
     Trial::test(name, move || {
         let python = python.ok_or_else(|| format!("{SWITCH} must name the Python environment"))?;
+        // Held to the end of the test; a test that panicked has told of itself.
+        let _machine = match company {
+            Company::Alone => (Some(MACHINE.write().unwrap_or_else(PoisonError::into_inner)), None),
+            Company::Others => (None, Some(MACHINE.read().unwrap_or_else(PoisonError::into_inner))),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(scenario::run(server, &python)).map_err(Into::into)
+        runtime.block_on(test(&python)).map_err(Into::into)
     })
     .with_ignored_flag(is_left_out)
 }

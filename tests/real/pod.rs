@@ -2,19 +2,18 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
     process::ExitStatus,
     time::Duration,
 };
 
 use lameduck::{clock::Clock, units::Uptime};
-use tokio::{process::Command, time::MissedTickBehavior};
+use rustix::process::Signal;
+use tokio::{process::Command, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
     http::{self, Failure, Response},
     process::Process,
     report::Report,
-    server::Server,
 };
 
 /// `LAMEDUCK_READINESS_POLL`'s default.
@@ -28,11 +27,35 @@ const LONGEST_STOP: Duration = Duration::from_secs(15);
 /// Small requests to the app or the admin port.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
 
+/// How long the endpoint of a pod is still there after its deletion.
+pub(crate) const PROPAGATION: Duration = Duration::from_secs(3);
+
+/// What a pod is made of.
+pub(crate) struct Plan {
+    /// Unique among all tests: it names the log files.
+    pub(crate) name: String,
+    pub(crate) addresses: Addresses,
+    /// Runs the app, which listens at `addresses.app`.
+    pub(crate) app: Command,
+    /// The app's readiness probe, as in a pod's manifest.
+    pub(crate) probe: serde_json::Value,
+    /// The proxy's variables, besides its addresses and the probe.
+    pub(crate) variables: Vec<(&'static str, String)>,
+}
+
+/// Addresses that were free a moment ago.
+#[derive(Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) app: SocketAddr,
+    pub(crate) proxy: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
 /// An app and its proxy. Both are killed when this is dropped.
 pub(crate) struct Pod {
     pub(crate) proxy_addr: SocketAddr,
     pub(crate) admin_addr: SocketAddr,
-    app_addr: SocketAddr,
+    pub(crate) app_addr: SocketAddr,
     app: Process,
     proxy: Process,
     clock: Clock,
@@ -42,17 +65,12 @@ pub(crate) struct Pod {
 
 impl Pod {
     /// Starts both and waits until the proxy calls the pod ready.
-    pub(crate) async fn start(
-        server: Server,
-        letter: char,
-        python: &Path,
-        clock: Clock,
-    ) -> Result<Self, String> {
-        let [app_addr, proxy_addr, admin_addr] = free_addresses()?;
-        let name = format!("{}-{letter}", server.name());
-        let app = Process::start(&format!("{name}-app"), server.command(python, app_addr.port()))?;
-        let command = proxy_command(server, app_addr, proxy_addr, admin_addr);
+    pub(crate) async fn start(plan: Plan, clock: Clock) -> Result<Self, String> {
+        let Plan { name, addresses, app, probe, variables } = plan;
+        let app = Process::start(&format!("{name}-app"), app)?;
+        let command = proxy_command(addresses, &probe, variables);
         let proxy = Process::start(&format!("{name}-proxy"), command)?;
+        let Addresses { app: app_addr, proxy: proxy_addr, admin: admin_addr } = addresses;
         let mut pod = Self { proxy_addr, admin_addr, app_addr, app, proxy, clock };
         match pod.wait_until_ready(LONGEST_START).await {
             Ok(_) => Ok(pod),
@@ -99,6 +117,41 @@ impl Pod {
         }
     }
 
+    /// Calls the app's preStop hook as kubelet does; the task returns when it was answered.
+    pub(crate) fn hold_container_hook(&self) -> JoinSet<Result<Uptime, String>> {
+        let (peer, clock) = (self.admin_addr, self.clock);
+        let mut hook = JoinSet::new();
+        hook.spawn(async move {
+            let answer = http::get(peer, "/prestop/container/app", LONGEST_DRAIN, clock).await;
+            match answer {
+                Ok(response) if response.status == 200 => Ok(response.head_at),
+                Ok(response) => Err(format!("the app's hook: {}", response.status)),
+                Err(failure) => Err(format!("the app's hook: {failure}")),
+            }
+        });
+        hook
+    }
+
+    /// Deletes the pod in the order in which kubelet does; `unpublish` is called when everybody has heard of it.
+    /// Returns the drain report and how long it took until the app could be stopped.
+    pub(crate) async fn delete(
+        &mut self,
+        unpublish: impl FnOnce(),
+    ) -> Result<(Report, Duration), String> {
+        let deleted_at = self.clock.now();
+        let mut hook = self.hold_container_hook();
+        self.call_pod_hook().await?;
+        tokio::time::sleep(PROPAGATION).await;
+        unpublish();
+        let released = hook.join_next().await.ok_or("there was no hook to wait for")?;
+        let released_at = released.map_err(|error| error.to_string())??;
+        self.expect_running()?;
+        // Its exit status is the app's own affair.
+        let _status = self.terminate_app().await?;
+        let report = self.terminate_proxy(LONGEST_DRAIN).await?;
+        Ok((report, released_at.saturating_since(deleted_at)))
+    }
+
     /// Waits until `GET /status` counts `count` parked requests.
     pub(crate) async fn wait_until_parked(&self, count: usize) -> Result<(), String> {
         let end = self.clock.now() + LONGEST_CALL;
@@ -114,6 +167,29 @@ impl Pod {
             }
         }
         Err(format!("/status never counted {count} parked requests: {status}"))
+    }
+
+    /// Waits until `/readyz` answers `status`.
+    pub(crate) async fn wait_for_readyz(&self, status: u16) -> Result<(), String> {
+        let end = self.clock.now() + LONGEST_CALL;
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        while self.clock.now() < end {
+            ticks.tick().await;
+            if self.readyz().await? == status {
+                return Ok(());
+            }
+        }
+        Err(format!("/readyz has not answered {status} in {LONGEST_CALL:?}"))
+    }
+
+    /// SIGUSR1 to the app.
+    pub(crate) fn signal_app(&self) -> Result<(), String> {
+        self.app.send(Signal::USR1)
+    }
+
+    /// What the app has written so far.
+    pub(crate) fn app_log(&self) -> String {
+        self.app.log()
     }
 
     /// Fails if one of the two has ended already.
@@ -147,21 +223,29 @@ impl Pod {
     }
 }
 
-// === helpers ===
+// === impl Addresses ===
 
-/// Three ports that are free now. They are held together, so that they differ.
-fn free_addresses() -> Result<[SocketAddr; 3], String> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string());
-    let listeners = [bind()?, bind()?, bind()?];
-    let [a, b, c] = listeners.map(|listener| listener.local_addr().map_err(|e| e.to_string()));
-    Ok([a?, b?, c?])
+impl Addresses {
+    /// Three ports that are free now. They are held together, so that they differ.
+    pub(crate) fn free() -> Result<Self, String> {
+        let bind =
+            || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string());
+        let listeners = [bind()?, bind()?, bind()?];
+        let [app, proxy, admin] =
+            listeners.map(|listener| listener.local_addr().map_err(|error| error.to_string()));
+        Ok(Self { app: app?, proxy: proxy?, admin: admin? })
+    }
 }
 
-fn proxy_command(server: Server, app: SocketAddr, proxy: SocketAddr, admin: SocketAddr) -> Command {
-    let probes = serde_json::json!({"app": {"readiness": {
-        "httpGet": {"path": "/ready/", "port": app.port()},
-        "failureThreshold": 1,
-    }}});
+// === helpers ===
+
+fn proxy_command(
+    addresses: Addresses,
+    probe: &serde_json::Value,
+    variables: Vec<(&'static str, String)>,
+) -> Command {
+    let Addresses { app, proxy, admin } = addresses;
+    let probes = serde_json::json!({"app": {"readiness": probe}});
     let mut command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
     command
         .arg("proxy")
@@ -170,7 +254,7 @@ fn proxy_command(server: Server, app: SocketAddr, proxy: SocketAddr, admin: Sock
         .env("LAMEDUCK_ROUTES", format!("{proxy}={app}"))
         .env("LAMEDUCK_ADMIN_ADDR", admin.to_string())
         .env("LAMEDUCK_APP_PROBES", probes.to_string())
-        .env("LAMEDUCK_CLOSE_SPREAD", format!("{}s", server.close_spread().as_secs()))
-        .env("LAMEDUCK_LOG_FORMAT", "json");
+        .env("LAMEDUCK_LOG_FORMAT", "json")
+        .envs(variables);
     command
 }

@@ -23,18 +23,23 @@ impl Report {
     pub(crate) fn expect_clean(&self, reason: &str) -> Result<(), String> {
         self.expect("reason", &Value::from(reason))?;
         self.expect("outcome", &Value::from("drained"))?;
-        for field in ["parked_released", "goodbyes", "abandoned", "peers_ignoring_close"] {
-            let total = total(&self.0[field]);
-            if total != Some(0) {
+        self.expect_none(&["parked_released", "goodbyes", "abandoned", "peers_ignoring_close"])
+    }
+
+    /// Fails unless all numbers in `fields` are 0.
+    pub(crate) fn expect_none(&self, fields: &[&str]) -> Result<(), String> {
+        for field in fields {
+            if total(&self.0[*field]) != Some(0) {
                 return Err(format!("the report's {field} should be 0 everywhere: {}", self.0));
             }
         }
         Ok(())
     }
 
-    /// Fails unless `field` is `value`.
+    /// Fails unless `field`, a name or a `/path/of/names`, is `value`.
     pub(crate) fn expect(&self, field: &str, value: &Value) -> Result<(), String> {
-        if &self.0[field] == value {
+        let found = self.0.get(field).or_else(|| self.0.pointer(field));
+        if found == Some(value) {
             return Ok(());
         }
         Err(format!("the report's {field} should be {value}: {}", self.0))

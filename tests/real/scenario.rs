@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::{
     balancer::{self, Answer, Balancer, Load},
     http::{self, Failure, Response},
-    pod::{LONGEST_DRAIN, Pod, READINESS_POLL},
+    pod::{LONGEST_DRAIN, PROPAGATION, Pod, READINESS_POLL},
     server::Server,
 };
 
@@ -18,8 +18,6 @@ const POLLS: usize = 20;
 const LEAST_RATE: f64 = 500.0;
 /// A change of the app's readiness must show this long after the poll that sees it.
 const LONGEST_REACTION: Duration = Duration::from_secs(1);
-/// How long the balancer goes on to open connections to a pod after its deletion.
-const PROPAGATION: Duration = Duration::from_secs(3);
 /// Two answers that come at once may be read in either order.
 const ORDER_SLACK: Duration = Duration::from_millis(100);
 /// A pod that serves is looked at for this many answers: two seconds of the least load.
@@ -42,8 +40,8 @@ struct Scenario {
 /// Runs the whole scenario; the error says what was wrong and how the pods' logs end.
 pub(crate) async fn run(server: Server, python: &Path) -> Result<(), String> {
     let clock = Clock::start();
-    let leaver = Pod::start(server, 'a', python, clock).await?;
-    let stayer = Pod::start(server, 'b', python, clock).await?;
+    let leaver = Pod::start(server.plan('a', python)?, clock).await?;
+    let stayer = Pod::start(server.plan('b', python)?, clock).await?;
     let balancer = Balancer::new(clock, leaver.proxy_addr);
     let mut scenario = Scenario { server, clock, balancer, leaver, stayer };
     let load = scenario.balancer.start();
@@ -159,7 +157,7 @@ impl Scenario {
         self.leaver.wait_until_parked(POLLS).await?;
         let deleted_at = self.clock.now();
         // Kubelet calls the hooks of all containers at once.
-        let hook = self.hold_container_hook();
+        let hook = self.leaver.hold_container_hook();
         self.leaver.call_pod_hook().await?;
         let told_at = self.clock.now();
         tokio::time::sleep(PROPAGATION).await;
@@ -231,21 +229,6 @@ impl Scenario {
             last_at = last_at.max(response.head_at);
         }
         Ok(last_at)
-    }
-
-    /// Calls the app's preStop hook; the task returns when it was answered.
-    fn hold_container_hook(&self) -> JoinSet<Result<Uptime, String>> {
-        let (peer, clock) = (self.leaver.admin_addr, self.clock);
-        let mut hook = JoinSet::new();
-        hook.spawn(async move {
-            let answer = http::get(peer, "/prestop/container/app", LONGEST_DRAIN, clock).await;
-            match answer {
-                Ok(response) if response.status == 200 => Ok(response.head_at),
-                Ok(response) => Err(format!("the app's hook: {}", response.status)),
-                Err(failure) => Err(format!("the app's hook: {failure}")),
-            }
-        });
-        hook
     }
 }
 

@@ -1,11 +1,13 @@
 //! The servers: how each is started, and what differs between them in a test.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use tokio::process::Command;
+
+use crate::{
+    pod::{Addresses, Plan},
+    tools::{program_of, story},
+};
 
 /// A server that nobody here wrote.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +56,29 @@ impl Server {
         }
     }
 
+    /// A pod of this server.
+    pub(crate) fn plan(self, letter: char, python: &Path) -> Result<Plan, String> {
+        let addresses = Addresses::free()?;
+        let probe = serde_json::json!({
+            "httpGet": {"path": "/ready/", "port": addresses.app.port()},
+            "failureThreshold": 1,
+        });
+        Ok(Plan {
+            name: format!("{}-{letter}", self.name()),
+            addresses,
+            app: self.command(python, addresses.app.port()),
+            probe,
+            variables: vec![(
+                "LAMEDUCK_CLOSE_SPREAD",
+                format!("{}s", self.close_spread().as_secs()),
+            )],
+        })
+    }
+
     /// The command that runs the app on `port` of the loopback address, each server with its own defaults.
-    pub(crate) fn command(self, python: &Path, port: u16) -> Command {
-        // Tests run in the package's root, where a relative path of the switch starts too.
-        let bin =
-            |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(python).join("bin").join(name);
-        let (program, arguments): (PathBuf, String) = match self {
+    fn command(self, python: &Path, port: u16) -> Command {
+        let bin = |name: &str| program_of(python, name);
+        let (program, arguments) = match self {
             Self::Flask => (bin("flask"), format!("--app flask_app run --port {port}")),
             Self::Gunicorn => (
                 bin("gunicorn"),
@@ -74,11 +93,6 @@ impl Server {
                 (bin("uvicorn"), format!("--port {port} --no-access-log asgi_app:app"))
             }
         };
-        let mut command = Command::new(program);
-        command
-            .args(arguments.split(' '))
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/apps"))
-            .env("PYTHONDONTWRITEBYTECODE", "1");
-        command
+        story(&program, arguments.split(' '))
     }
 }
