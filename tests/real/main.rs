@@ -19,6 +19,7 @@
 )]
 
 mod balancer;
+mod browser;
 mod certificate;
 mod front;
 mod grpc;
@@ -28,7 +29,9 @@ mod process;
 mod report;
 mod scenario;
 mod server;
+mod sse;
 mod tools;
+mod websocket;
 
 use std::{
     path::{Path, PathBuf},
@@ -85,6 +88,14 @@ fn trials(python: Option<&Path>) -> Vec<Trial> {
     trial!(Others, grpc::calls_h2c, "grpc_calls_give_the_same_with_the_proxy");
     trial!(Others, grpc::calls_tls, "grpc_calls_give_the_same_over_tls");
     trial!(Others, grpc::health, "grpc_health_decides_readiness");
+    trial!(
+        Others,
+        websocket::websockets,
+        "websocket_clients_are_told_goodbye_by_the_pod_of_websockets"
+    );
+    trial!(Others, websocket::ws, "websocket_clients_are_told_goodbye_by_the_pod_of_ws");
+    trial!(Others, sse::ends, "event_streams_end_whole");
+    trial!(Others, browser::moves, "a_browser_moves_to_the_other_pod_and_misses_no_event");
     trial!(Alone, grpc::drains, "grpc_loses_no_call_while_two_pods_leave");
     trials
 }
