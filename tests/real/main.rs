@@ -23,6 +23,7 @@ mod browser;
 mod certificate;
 mod front;
 mod grpc;
+mod h2load;
 mod http;
 mod pod;
 mod process;
@@ -30,6 +31,7 @@ mod report;
 mod scenario;
 mod server;
 mod sse;
+mod tls;
 mod tools;
 mod websocket;
 
@@ -96,6 +98,9 @@ fn trials(python: Option<&Path>) -> Vec<Trial> {
     trial!(Others, websocket::ws, "websocket_clients_are_told_goodbye_by_the_pod_of_ws");
     trial!(Others, sse::ends, "event_streams_end_whole");
     trial!(Others, browser::moves, "a_browser_moves_to_the_other_pod_and_misses_no_event");
+    trial!(Others, tls::sslscan, "sslscan_finds_tls_1_2_and_1_3_only");
+    trial!(Others, tls::testssl, "testssl_finds_tls_1_2_and_1_3_only");
+    trial!(Alone, h2load::drain, "h2load_loses_nothing_in_a_drain");
     trial!(Alone, grpc::drains, "grpc_loses_no_call_while_two_pods_leave");
     trials
 }
