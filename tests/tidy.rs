@@ -138,10 +138,13 @@ const MAY_BROADCAST: &[(&str, &str)] = &[
 ];
 
 /// Tests that sleep, and why they can't wait for an event.
-const MAY_SLEEP: &[(&str, &str)] = &[(
-    "tests/real/scenario.rs",
-    "looks on while nothing may happen, and takes the time that endpoint changes take",
-)];
+const MAY_SLEEP: &[(&str, &str)] = &[
+    ("tests/real/pod.rs", "takes the time that endpoint changes take, and lets a load go on"),
+    (
+        "tests/real/scenario.rs",
+        "looks on while nothing may happen, and takes the time that endpoint changes take",
+    ),
+];
 
 /// Versions below which a dependency breaks a promise of ours.
 const FLOORS: &[(&str, &str, &str)] = &[

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     certificate::Certificate,
     front::Front,
-    pod::{Addresses, Plan, Pod},
+    pod::{self, Addresses, Plan, Pod},
     report::Report,
     tools::{self, Client, program_of, story},
 };
@@ -85,7 +85,7 @@ async fn play_drains(python: &Path, pods: &mut [Pod]) -> Result<(), String> {
     client.hear_of("ready", LONGEST_START).await?;
     let mut drains = Vec::new();
     for leaver in 0..2 {
-        tokio::time::sleep(LOOK).await;
+        pod::look_on(LOOK).await;
         let heir = pods[leaver + 1].proxy_addr;
         match pods[leaver].delete(|| front.set_endpoint(heir)).await {
             Ok(drain) => drains.push(drain),
@@ -95,7 +95,7 @@ async fn play_drains(python: &Path, pods: &mut [Pod]) -> Result<(), String> {
             }
         }
     }
-    tokio::time::sleep(LOOK).await;
+    pod::look_on(LOOK).await;
     let done = client.stop().await?;
     expect_no_loss(&done)?;
     for (report, _) in &drains {

@@ -8,7 +8,14 @@ use std::{fmt::Write as _, net::SocketAddr, path::Path, time::Duration};
 use lameduck::clock::Clock;
 use tokio::process::Command;
 
-use crate::{front::Front, pod::Pod, process::Process, report::Report, server::Server, tools};
+use crate::{
+    front::Front,
+    pod::{self, Addresses, Plan, Pod},
+    process::Process,
+    report::Report,
+    server::Server,
+    tools,
+};
 
 /// The load that must be reached, in requests per second; a little more is asked for.
 const LEAST_RATE: f64 = 2000.0;
@@ -47,7 +54,7 @@ async fn play(
         .arg(format!("http://{}/?n=1", balancer.addr));
     let load = tools::run(command, 2 * LOAD);
     let drain = async {
-        tokio::time::sleep(LOOK).await;
+        pod::look_on(LOOK).await;
         leaver.delete(|| front.set_endpoint(stayer.proxy_addr)).await
     };
     let (said, drained) = tokio::join!(load, drain);
@@ -88,7 +95,7 @@ struct Tally {
 
 impl Balancer {
     fn start(pods: SocketAddr) -> Result<Self, String> {
-        let addr = crate::pod::Addresses::free()?.proxy;
+        let addr = Addresses::free()?.proxy;
         let mut config = String::new();
         let written = write!(
             config,
@@ -152,7 +159,7 @@ impl Tally {
 
 // === helpers ===
 
-fn plan(letter: char, python: &Path) -> Result<crate::pod::Plan, String> {
+fn plan(letter: char, python: &Path) -> Result<Plan, String> {
     let mut plan = Server::Node.plan(letter, python)?;
     plan.name = format!("h2load-{letter}");
     plan.variables = vec![("LAMEDUCK_CLOSE_SPREAD", "2s".to_owned())];

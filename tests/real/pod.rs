@@ -141,7 +141,7 @@ impl Pod {
         let deleted_at = self.clock.now();
         let mut hook = self.hold_container_hook();
         self.call_pod_hook().await?;
-        tokio::time::sleep(PROPAGATION).await;
+        look_on(PROPAGATION).await;
         unpublish();
         let released = hook.join_next().await.ok_or("there was no hook to wait for")?;
         let released_at = released.map_err(|error| error.to_string())??;
@@ -238,6 +238,11 @@ impl Addresses {
 }
 
 // === helpers ===
+
+/// Lets time pass in which the load goes on, or in which the rest of a cluster does its part.
+pub(crate) async fn look_on(time: Duration) {
+    tokio::time::sleep(time).await;
+}
 
 fn proxy_command(
     addresses: Addresses,

@@ -37,7 +37,8 @@ async fn play(python: &Path, pod: &mut Pod) -> Result<(), String> {
     let [proxy, app] = [pod.proxy_addr, pod.app_addr].map(|address| address.to_string());
     let command = story(&program_of(python, "python"), ["../clients/sse_client.py", &proxy, &app]);
     let mut client = Client::start("sse-client", command)?;
-    let open = client.hear_of("ready", LONGEST_TALK).await?["open"].clone();
+    let word = client.hear_of("ready", LONGEST_TALK).await?;
+    let open = word["open"].as_u64().unwrap_or_default();
     let (report, took) = pod.delete(|| ()).await?;
     let done = client.stop().await?;
     let ends = done["ends"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -47,10 +48,10 @@ async fn play(python: &Path, pod: &mut Pod) -> Result<(), String> {
             && end["retry"] == 700
             && end["events"].as_u64().is_some_and(|events| events > 0)
     });
-    if !are_good || Value::from(ends.len()) != open || done["steps"] != true {
+    if !are_good || ends.len() as u64 != open || done["steps"] != true {
         return Err(format!("streams did not end as they should: {done}"));
     }
-    report.expect("/goodbyes/sse", &open)?;
+    report.expect("/goodbyes/sse", &Value::from(open))?;
     report.expect_none(&["abandoned", "peers_ignoring_close"])?;
     println!(
         "sse: {open} streams ended whole, drained in {took:.1?}; an event took {} µs with the proxy and {} µs without it",
