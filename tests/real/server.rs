@@ -27,8 +27,9 @@ pub(crate) enum Server {
 // === impl Server ===
 
 impl Server {
+    /// The one that takes longest first.
     pub(crate) const ALL: [Self; 5] =
-        [Self::Flask, Self::Gunicorn, Self::Node, Self::Twisted, Self::Uvicorn];
+        [Self::Twisted, Self::Flask, Self::Gunicorn, Self::Node, Self::Uvicorn];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
