@@ -138,12 +138,7 @@ fn passes_to_upstream<'b>(
 /// Says who the peer is. What proxies in front have noted is appended to if they are trusted: nothing they noted is
 /// lost, and the app reads such lists from the right. Without trust it is replaced: an app that reads a list from
 /// the left would believe whatever a client says of itself.
-fn put_forwarding(
-    host: &[u8],
-    forwarding: &Forwarding<'_>,
-    seen: &Seen<'_>,
-    out: &mut Vec<u8>,
-) {
+fn put_forwarding(host: &[u8], forwarding: &Forwarding<'_>, seen: &Seen<'_>, out: &mut Vec<u8>) {
     put(out, &[b"X-Forwarded-For: "]);
     for earlier in &seen.forwarded_for {
         put(out, &[earlier, b", "]);

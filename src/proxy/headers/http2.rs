@@ -151,7 +151,8 @@ pub fn strip_connection(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    let hops: Vec<HeaderName> = headers.keys().filter(|name| is_for_one_hop(name)).cloned().collect();
+    let hops: Vec<HeaderName> =
+        headers.keys().filter(|name| is_for_one_hop(name)).cloned().collect();
     for name in hops {
         headers.remove(name);
     }

@@ -18,11 +18,11 @@ use std::{
 use http::Request;
 use tokio::{sync::Mutex, task::JoinSet};
 
+use self::link::{Keeper, Link, Place};
 pub(in crate::proxy) use self::{
     adapter::{Adapter, Failure},
     app::Http2App,
 };
-use self::link::{Keeper, Link, Place};
 use super::dial::Dialer;
 use crate::{
     config::Config,

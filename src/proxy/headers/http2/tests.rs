@@ -34,7 +34,10 @@ fn the_target_and_host_become_pseudo_fields() {
         ("GET http://x?y HTTP/1.1\r\nHost: h\r\n\r\n", "http://x/?y"),
         ("GET / HTTP/1.0\r\n\r\n", "http://app:80/"),
         ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "http://app:80/"),
-        ("GET /{\"a\":1}|\u{e9} HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "http://[::1]:80/{\"a\":1}|\u{e9}"),
+        (
+            "GET /{\"a\":1}|\u{e9} HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+            "http://[::1]:80/{\"a\":1}|\u{e9}",
+        ),
     ] {
         let sent = sent_on(&FORWARDING, head).unwrap();
         assert_eq!(sent.uri().to_string(), uri, "{head:?}");

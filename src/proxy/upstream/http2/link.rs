@@ -39,6 +39,10 @@ const STREAMS: usize = 100;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 /// The smallest that RFC 9113 §4.2 allows, so that frames of many streams take turns.
 const FRAME: u32 = 16 * 1024;
+/// What h2 charges for frames smaller than 256 bytes that wait for their clients, before it ends the connection and
+/// all that is on it: enough for 4,000 small events in every stream, so that no slow reader of an event stream ends
+/// what others are waiting for.
+const SMALL_FRAMES: usize = STREAMS * 1024 * 1024;
 /// Streams reset by us that are remembered: frames for them may be on their way when many clients leave at once.
 const RESETS_REMEMBERED: usize = 1024;
 
@@ -151,6 +155,7 @@ fn builder(limits: HeadLimits) -> Builder {
         .max_frame_size(FRAME)
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
         .max_send_buffer_size(STREAM_WINDOW as usize)
+        .data_frame_budget(SMALL_FRAMES)
         .max_concurrent_reset_streams(RESETS_REMEMBERED)
         // The app in our own pod is not a stranger: what it sends to streams that clients have left is no attack.
         .max_local_error_reset_streams(None)
