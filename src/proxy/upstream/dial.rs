@@ -96,10 +96,8 @@ impl Dialer {
                 give_up = give_up.min(started + self.limits.connect_timeout);
             }
             self.note_failure(fault);
-            let hopeless = match fault {
-                Fault::BadUpstream(_) => true,
-                fault => fault != Fault::ConnectTimeout && !may_return(),
-            };
+            let hopeless = matches!(fault, Fault::BadUpstream(_))
+                || fault != Fault::ConnectTimeout && !may_return();
             if hopeless || self.clock.now() + pause >= give_up {
                 return Err(fault);
             }

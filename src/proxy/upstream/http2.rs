@@ -52,7 +52,7 @@ pub(in crate::proxy) struct Channel {
 impl Channel {
     pub(super) fn new(dialer: &Rc<Dialer>, config: &Config, alarms: &Rc<Alarms>) -> Self {
         // No more than clients may have: over HTTP/1.1 the app gets one connection for each request, too.
-        let share = config.limits.max_connections / config.workers / config.routes.len();
+        let share = config.limits.max_connections / (config.workers * config.routes.len()).max(1);
         let limits = &config.limits;
         Self {
             keeper: Keeper::new(dialer, alarms),
@@ -125,7 +125,9 @@ impl Channel {
             if failures_now != failures && self.keeper.dialer.clock.now() >= give_up {
                 return Err(last);
             }
-            match link::open(&self.keeper, self.limits, started, &may_return).await {
+            // Boxed: its state is large, rarely needed, and would be part of every request's task.
+            let opening = Box::pin(link::open(&self.keeper, self.limits, started, &may_return));
+            match opening.await {
                 Ok((link, driver)) => {
                     self.links.borrow_mut().push(link);
                     self.spawn(driver.run());

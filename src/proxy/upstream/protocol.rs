@@ -7,7 +7,7 @@ use crate::config::UpstreamProtocol;
 
 /// What is spoken to the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Protocol {
+pub(crate) enum Protocol {
     /// HTTP/1.1, one request at a time on a connection.
     Http1,
     /// HTTP/2 without TLS, begun without asking (RFC 9113 §3.3).
@@ -19,7 +19,7 @@ pub(in crate::proxy) enum Protocol {
 impl Protocol {
     /// What a request with this `Content-Type` is sent in. `upgrades`: it offers to switch protocols, which HTTP/2 has
     /// no word for (RFC 9113 §8.6).
-    pub(in crate::proxy) fn choose(
+    pub(crate) fn choose(
         configured: UpstreamProtocol,
         content_type: Option<&[u8]>,
         upgrades: bool,

@@ -204,16 +204,22 @@ impl Http2App {
         while let Ok(Piece::Data(_)) = next(self).await {}
     }
 
-    /// Whether the connection was used before.
-    pub(super) const fn is_reused(&self) -> bool {
+    /// Whether the connection was used before: then [`Broken::Silent`] may mean that it had been closed.
+    pub(in crate::proxy) const fn is_reused(&self) -> bool {
         self.place.is_reused()
     }
 
     fn broken(&self, error: &h2::Error) -> Broken {
-        match broken(error) {
-            Broken::Off if self.place.written() == self.written_before => Broken::Unprocessed,
-            Broken::Off if self.body.is_none() => Broken::Silent,
-            broken => broken,
+        let broken = broken(error);
+        if broken != Broken::Off {
+            broken
+        } else if self.place.written() == self.written_before {
+            // Not a byte has left since the request was handed over.
+            Broken::Unprocessed
+        } else if self.body.is_none() {
+            Broken::Silent
+        } else {
+            broken
         }
     }
 }
@@ -234,10 +240,8 @@ fn broken(error: &h2::Error) -> Broken {
 
 /// The same of an exchange that the app has begun to answer: it did look at the request.
 fn broken_off(error: &h2::Error) -> Broken {
-    match broken(error) {
-        Broken::Unprocessed => Broken::Off,
-        broken => broken,
-    }
+    let broken = broken(error);
+    if broken == Broken::Unprocessed { Broken::Off } else { broken }
 }
 
 /// What the code of a reset says.
