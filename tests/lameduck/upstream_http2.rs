@@ -2,8 +2,8 @@
 //! the connections to it, its refusals, and a drain with requests at it.
 
 use std::{
-    io::Write,
-    net::SocketAddr,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
@@ -419,12 +419,12 @@ fn an_app_that_dies_before_its_head_is_502_and_one_that_is_gone_503() {
 
 #[test]
 fn an_app_that_speaks_http1_only_is_a_502_that_says_so() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let pod = before(listener.local_addr().unwrap()).start();
     let _detached = thread("app", move || {
         for mut stream in listener.incoming().flatten() {
             let _gone = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
-            let _end = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
+            let _end = stream.read_to_end(&mut Vec::new());
         }
     });
     let response = pod.fetch("/").expect(502);
@@ -506,4 +506,48 @@ fn a_parked_request_gets_its_goodbye_at_the_deadline() {
     client.response().expect(503).expect_close(true);
     assert_eq!(app.wait_for_reset("/poll", ms(1000)), u32::from(Reason::CANCEL));
     gate.open();
+}
+
+/// The head of a frame (RFC 9113 §4.1).
+fn frame(length: u8, kind: u8, flags: u8, stream: u8) -> [u8; 9] {
+    [0, 0, length, kind, flags, 0, 0, 0, stream]
+}
+
+/// Greets as a server does and reads frames up to a request's HEADERS: their stream.
+fn greet(stream: &mut TcpStream) -> Option<u8> {
+    stream.read_exact(&mut [0; 24]).ok()?;
+    stream.write_all(&[frame(0, 4, 0, 0), frame(0, 4, 1, 0)].concat()).ok()?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        std::io::copy(&mut stream.take(length.into()), &mut std::io::sink()).ok()?;
+        if head[3] == 1 {
+            return Some(head[8]);
+        }
+    }
+}
+
+#[test]
+fn a_stream_above_the_last_one_of_goaway_is_sent_again_whatever_the_method() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pod = before(listener.local_addr().unwrap()).env("WORKERS", 1).start();
+    let _detached = thread("app", move || {
+        let mut told = false;
+        for mut stream in listener.incoming().flatten() {
+            let Some(id) = greet(&mut stream) else { continue };
+            if told {
+                // HEADERS with END_STREAM and END_HEADERS: ":status: 200" is entry 8 of HPACK's static table.
+                stream.write_all(&[&frame(1, 1, 5, id)[..], &[0x88]].concat()).unwrap();
+                let _end = stream.read_to_end(&mut Vec::new());
+            } else {
+                // GOAWAY: the last stream looked at is 0, NO_ERROR.
+                stream.write_all(&[&frame(8, 7, 0, 0)[..], &[0; 8]].concat()).unwrap();
+                told = true;
+            }
+        }
+    });
+    let response = pod.client().send(post("/", "hello")).response().expect(200);
+    assert_eq!(response.framing, Framing::Length(0));
+    assert_eq!(count(&pod, "upstream_retries"), 1);
 }
