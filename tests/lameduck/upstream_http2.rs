@@ -471,6 +471,12 @@ fn clients_that_do_not_read_hold_nobody_else_up() {
         client.get("/large");
         client.head();
     }
+    let mut before = 0;
+    eventually("nothing moves", ms(10_000), || {
+        let_pass(ms(100));
+        let now = count(&pod, "client_bytes_out");
+        (std::mem::replace(&mut before, now) == now).then_some(())
+    });
     for _ in 0..20 {
         assert_eq!(pod.fetch("/").expect(200).body.len(), 10_000);
     }
