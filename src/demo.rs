@@ -16,9 +16,11 @@ mod scene;
 mod screen;
 mod settings;
 mod story;
+mod streams;
 mod table;
 mod tally;
 mod task;
+mod ticker;
 mod traffic;
 
 use std::{
@@ -160,6 +162,8 @@ fn introduction() -> Vec<String> {
         "Three copies of an app behind a balancer that pools keep-alive connections.".to_owned(),
         "Each connection stays with the pod it was opened to; NAT rules act on new ones."
             .to_owned(),
+        "Three clients hold a stream each: a WebSocket, server-sent events, a gRPC call."
+            .to_owned(),
         String::new(),
         "Sped up to fit in less than a minute (in brackets: the default, or the story):".to_owned(),
         format!(
@@ -196,6 +200,7 @@ fn invitation(pods: &[Pod]) -> Vec<String> {
         for (what, command) in [
             ("a request", format!("-i http://{proxy}/")),
             ("a long poll", format!("-i 'http://{proxy}/poll?s=20'")),
+            ("an event stream", format!("-iN http://{proxy}/events")),
             ("turn readiness over", format!("http://{app}/unready/")),
             ("drain by hand", format!("-X POST http://{admin}/drain")),
             ("and back", format!("-X POST http://{admin}/undrain")),
