@@ -70,10 +70,10 @@ impl Result {
         let Self { alone, behind } = self;
         let lost = format!(
             "The app alone lost {}; {} reached it while it was\n\
-             unready and had no NAT rule any more. It cut {} and told {}.",
+             unready and had no NAT rule any more. Its streams met with {} and {}.",
             some(alone.failed(), "request"),
             some(alone.late, "request"),
-            some(all(alone).map(|stream| stream.cut).sum(), "stream"),
+            some(all(alone).map(|stream| stream.cut).sum(), "cut"),
             some(all(alone).map(|stream| stream.told).sum(), "goodbye"),
         );
         let kept = if self.is_good() {
@@ -212,7 +212,7 @@ mod tests {
         let good = example();
         assert!(good.is_good());
         assert!(good.verdict().contains("lost 46 requests; 203 requests reached it"));
-        assert!(good.verdict().contains("It cut 6 streams and told no goodbye."));
+        assert!(good.verdict().contains("Its streams met with 6 cuts and no goodbye."));
         assert!(good.verdict().contains("The slowest pod\ntook 5.9 s"));
 
         let mut late = example();
