@@ -148,7 +148,7 @@ impl Rates<'_> {
                 pod.phase,
             ));
         }
-        lines.push(format!("  {}", streams(&stage.tally)));
+        lines.push(format!("  {}", places(&stage.tally)));
         lines.push(format!("  {}", self.figures(&stage.tally)));
         lines
     }
@@ -175,7 +175,7 @@ impl Rates<'_> {
 // === helpers ===
 
 /// Where each stream is.
-fn streams(tally: &Tally) -> String {
+fn places(tally: &Tally) -> String {
     let each = STREAMS.iter().map(|&kind| match tally.stream(kind).pod {
         Some(pod) => format!("{kind} on {pod}"),
         None => format!("{kind} on its way"),

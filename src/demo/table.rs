@@ -4,8 +4,8 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::demo::{
     client::Fault,
-    settings::{POLL_MS, STREAMS},
-    tally::{StreamTally, Tally},
+    settings::POLL_MS,
+    tally::{StreamKind, StreamTally, Tally},
 };
 
 /// The row of the requests that should have gone elsewhere.
@@ -14,6 +14,8 @@ const LATE: &str = "reached an unready pod without NAT rule";
 /// Both runs' counts.
 #[derive(Debug)]
 pub(super) struct Result {
+    /// The streams that there were.
+    pub(super) streams: &'static [StreamKind],
     /// The app, without anything in front.
     pub(super) alone: Tally,
     /// The same behind lameduck.
@@ -29,7 +31,7 @@ impl Result {
         requests > 0
             && late == 0
             && self.behind.failed() == 0
-            && STREAMS.iter().all(|&kind| self.behind.stream(kind).is_good())
+            && self.streams.iter().all(|&kind| self.behind.stream(kind).is_good())
             && self.behind.problems().next().is_none()
     }
 
@@ -51,15 +53,15 @@ impl Result {
             }
         }
         row(LATE, &|tally| tally.late.to_string());
-        row("streams: told goodbye / cut / back elsewhere", &|tally| ends(all(tally)));
-        for &kind in STREAMS {
+        row("streams: told goodbye / cut / back elsewhere", &|tally| ends(self.all(tally)));
+        for &kind in self.streams {
             row(&format!("  {kind}"), &|tally| ends([tally.stream(kind)]));
         }
-        let refused = |tally: &Tally| all(tally).map(|stream| stream.refused).sum::<u64>();
+        let refused = |tally: &Tally| self.all(tally).map(|stream| stream.refused).sum::<u64>();
         if refused(&self.alone) + refused(&self.behind) > 0 {
             row("  tries that were not taken", &|tally| refused(tally).to_string());
         }
-        row("  longest silence between ticks, seconds", &silence);
+        row("  longest silence between ticks, seconds", &|tally| longest_silence(self.all(tally)));
         row("seconds a pod needed to leave, median", &|tally| leaving(tally).0);
         row("seconds a pod needed to leave, longest", &|tally| leaving(tally).1);
         table.to_string()
@@ -67,21 +69,21 @@ impl Result {
 
     /// What the figures say, in sentences.
     pub(super) fn verdict(&self) -> String {
-        let Self { alone, behind } = self;
+        let Self { alone, behind, .. } = self;
         let lost = format!(
             "The app alone lost {}; {} reached it while it was\n\
              unready and had no NAT rule any more. Its streams met with {} and {}.",
             some(alone.failed(), "request"),
             some(alone.late, "request"),
-            some(all(alone).map(|stream| stream.cut).sum(), "cut"),
-            some(all(alone).map(|stream| stream.told).sum(), "goodbye"),
+            some(self.all(alone).map(|stream| stream.cut).sum(), "cut"),
+            some(self.all(alone).map(|stream| stream.told).sum(), "goodbye"),
         );
         let kept = if self.is_good() {
             let slowest = leaving(behind).1;
             let poll = (POLL_MS.0 + POLL_MS.1) / 1000;
             format!(
                 "Behind lameduck every request was answered and none came late; each stream was\n\
-                 told goodbye in its own protocol and went on on another pod. The slowest pod\n\
+                 told goodbye in its own protocol and came back on another pod. The slowest pod\n\
                  took {slowest} s to leave, where a poll lasts up to {poll} s and a stream has no end."
             )
         } else {
@@ -90,13 +92,18 @@ impl Result {
         format!("{lost}\n{kept}")
     }
 
+    /// What became of the streams in one of the runs.
+    fn all<'a>(&self, tally: &'a Tally) -> impl Iterator<Item = StreamTally> + use<'a> {
+        self.streams.iter().map(|&kind| tally.stream(kind))
+    }
+
     fn broken_promise(&self) -> String {
         let mut lines = vec![format!(
             "Behind lameduck the promise was NOT kept: {} failed, {} came late.",
             some(self.behind.failed(), "request"),
             self.behind.late,
         )];
-        let streams = STREAMS.iter().map(|&kind| (kind, self.behind.stream(kind)));
+        let streams = self.streams.iter().map(|&kind| (kind, self.behind.stream(kind)));
         lines.extend(streams.filter(|(_, stream)| !stream.is_good()).map(|(kind, stream)| {
             let StreamTally { told, cut, refused, moved, .. } = stream;
             let told = some(told, "goodbye");
@@ -131,11 +138,6 @@ fn some(count: u64, noun: &str) -> String {
     }
 }
 
-/// The streams of all kinds.
-fn all(tally: &Tally) -> impl Iterator<Item = StreamTally> {
-    STREAMS.iter().map(|&kind| tally.stream(kind))
-}
-
 fn ends(streams: impl IntoIterator<Item = StreamTally>) -> String {
     let (told, cut, moved) = streams.into_iter().fold((0, 0, 0), |(told, cut, moved), stream| {
         (told + stream.told, cut + stream.cut, moved + stream.moved)
@@ -143,8 +145,8 @@ fn ends(streams: impl IntoIterator<Item = StreamTally>) -> String {
     format!("{told} / {cut} / {moved}")
 }
 
-fn silence(tally: &Tally) -> String {
-    let longest = all(tally).map(|stream| stream.silence).max();
+fn longest_silence(streams: impl Iterator<Item = StreamTally>) -> String {
+    let longest = streams.map(|stream| stream.silence).max();
     format!("{:.1}", longest.unwrap_or_default().as_secs_f64())
 }
 
@@ -153,7 +155,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::demo::tally::{Left, StreamKind};
+    use crate::demo::tally::Left;
+
+    const ALL: [StreamKind; 3] = [StreamKind::WebSocket, StreamKind::Events, StreamKind::Grpc];
 
     fn left(millis: u64) -> Left {
         Left { took: Duration::from_millis(millis), problems: Vec::new() }
@@ -170,18 +174,18 @@ mod tests {
             polls: 141,
             faults: [(Fault::Cut, 44), (Fault::Refused, 2)].into(),
             late: 203,
-            streams: STREAMS.iter().map(|&kind| (kind, stream(0, 2))).collect(),
+            streams: ALL.iter().map(|&kind| (kind, stream(0, 2))).collect(),
             left: vec![left(3010), left(3000), left(3020)],
             ..Tally::default()
         };
         let behind = Tally {
             requests: 3655,
             polls: 180,
-            streams: STREAMS.iter().map(|&kind| (kind, stream(1, 0))).collect(),
+            streams: ALL.iter().map(|&kind| (kind, stream(1, 0))).collect(),
             left: vec![left(5210), left(5900), left(4400)],
             ..Tally::default()
         };
-        Result { alone, behind }
+        Result { streams: &ALL, alone, behind }
     }
 
     #[test]
