@@ -72,7 +72,8 @@ impl Result {
         let Self { alone, behind, .. } = self;
         let lost = format!(
             "The app alone lost {}; {} reached it while it was\n\
-             unready and had no NAT rule any more. Its streams met with {} and {}.",
+             unready and had no NAT rule any more. Its streams met with {}\n\
+             and {}.",
             some(alone.failed(), "request"),
             some(alone.late, "request"),
             some(self.all(alone).map(|stream| stream.cut).sum(), "cut"),
@@ -82,9 +83,10 @@ impl Result {
             let slowest = leaving(behind).1;
             let poll = (POLL_MS.0 + POLL_MS.1) / 1000;
             format!(
-                "Behind lameduck every request was answered and none came late; each stream was\n\
-                 told goodbye in its own protocol and came back on another pod. The slowest pod\n\
-                 took {slowest} s to leave, where a poll lasts up to {poll} s and a stream has no end."
+                "Behind lameduck every request was answered and none came late. Each stream\n\
+                 was told goodbye in its own protocol and came back on another pod. The\n\
+                 slowest pod took {slowest} s to leave, where a poll lasts up to {poll} s and a stream\n\
+                 has no end."
             )
         } else {
             self.broken_promise()
@@ -216,8 +218,8 @@ mod tests {
         let good = example();
         assert!(good.is_good());
         assert!(good.verdict().contains("lost 46 requests; 203 requests reached it"));
-        assert!(good.verdict().contains("Its streams met with 6 cuts and no goodbye."));
-        assert!(good.verdict().contains("The slowest pod\ntook 5.9 s"));
+        assert!(good.verdict().contains("Its streams met with 6 cuts\nand no goodbye."));
+        assert!(good.verdict().contains("The\nslowest pod took 5.9 s to leave"));
 
         let mut late = example();
         late.behind.late = 1;
