@@ -61,15 +61,9 @@ pub(super) const POLL_EXTRA: Duration = Duration::from_secs(5);
 /// A client that has just seen a failure waits this long, as clients that poll do.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
-/// Whether there is a gRPC stream among the streams. It takes a proxy that speaks HTTP/2 on both sides.
-const GRPC_TOO: bool = false;
-
 /// The streams, one client each.
-pub(super) const STREAMS: &[StreamKind] = if GRPC_TOO {
-    &[StreamKind::WebSocket, StreamKind::Events, StreamKind::Grpc]
-} else {
-    &[StreamKind::WebSocket, StreamKind::Events]
-};
+pub(super) const STREAMS: &[StreamKind] =
+    &[StreamKind::WebSocket, StreamKind::Events, StreamKind::Grpc];
 
 /// Between two ticks of a stream.
 pub(super) const TICK: Duration = Duration::from_millis(200);
