@@ -1,7 +1,9 @@
 //! HTTP/2 under load: h2load, a HAProxy that speaks HTTP/2 with the pods, and an app that speaks HTTP/1.1.
 //!
 //! h2load by itself takes a GOAWAY for its end: it never connects again, and counts what it could not send as failed.
-//! A balancer is what stands there in a cluster anyway. This one sends no request a second time.
+//! A balancer is what stands there in a cluster anyway. This one looks for another connection when the one that it chose
+//! for a request is told GOAWAY before the request is written (its `retries`), and sends nothing a second time (it would,
+//! with a `retry-on`).
 
 use std::{fmt::Write as _, net::SocketAddr, path::Path, time::Duration};
 
@@ -99,8 +101,9 @@ impl Balancer {
         let mut config = String::new();
         let written = write!(
             config,
-            "global\n  nbthread 1\n\
-             defaults\n  mode http\n  retries 0\n  maxconn 1000\n\
+            "global\n  nbthread 1\n  log stdout format raw local0\n\
+             defaults\n  mode http\n  maxconn 1000\n\
+             \x20 log global\n  option httplog\n  option dontlog-normal\n\
              \x20 timeout connect 2s\n  timeout client 30s\n  timeout server 30s\n\
              frontend load\n  bind {addr} proto h2\n  default_backend pods\n\
              backend pods\n  server front {pods} proto h2\n"
