@@ -70,6 +70,9 @@ async fn attempt(
     task: &mut Task,
     in_flight: &mut InFlight,
 ) -> Result<After, Stop> {
+    if task.upgrade && upgrade::is_too_late(conn) {
+        return Err(Stop::Fault(Fault::LateUpgrade));
+    }
     let worker = Rc::clone(&conn.worker);
     let upstream = &worker.upstreams[conn.route];
     let mut reusable = upstream.reuse(task.record.started, task.replayable);
@@ -137,7 +140,8 @@ async fn deliver(
     }
     if answer.status == 101 {
         in_flight.become_tunnel();
-        return upgrade::run(conn, &lease, &mut answer, in_flight).await;
+        upload.forget(&worker);
+        return upgrade::run(conn, &lease, answer, in_flight).await;
     }
     in_flight.enter_response();
     conn.alarm.arm();

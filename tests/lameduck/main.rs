@@ -27,3 +27,4 @@ mod support;
 mod timers;
 mod upgrade;
 mod upstream;
+mod websocket;
