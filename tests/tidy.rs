@@ -49,6 +49,7 @@ const PURE: &[&str] = &[
     "proxy/preface",
     "proxy/request",
     "proxy/response",
+    "proxy/websocket",
     "units",
 ];
 

@@ -6,7 +6,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
 };
@@ -82,9 +82,8 @@ async fn attempt(
             None => {
                 // An app that is gone while the pod leaves does not come back.
                 let may_return = || !worker.phase().is_leaving();
-                while_client_stays(conn, upstream.connect(may_return))
-                    .await?
-                    .map_err(Stop::Fault)?
+                let connecting = pin!(upstream.connect(may_return));
+                while_client_stays(conn, connecting).await?.map_err(Stop::Fault)?
             }
         };
         let mut upload = upload(&worker, task, lease.reused);
@@ -141,7 +140,8 @@ async fn deliver(
     if answer.status == 101 {
         in_flight.become_tunnel();
         upload.forget(&worker);
-        return upgrade::run(conn, &lease, answer, in_flight).await;
+        // On the heap, so that tasks of connections that are no tunnels have no room for one.
+        return Box::pin(upgrade::run(conn, &lease, answer, in_flight)).await;
     }
     in_flight.enter_response();
     conn.alarm.arm();
@@ -254,9 +254,11 @@ impl Passing<'_> {
     }
 }
 
-/// Runs `future`, but not longer than the client stays.
-async fn while_client_stays<F: Future>(conn: &mut Conn, future: F) -> Result<F::Output, Stop> {
-    let mut future = pin!(future);
+/// Runs `future`, but not longer than the client stays. It comes pinned: a task would have room for it twice, else.
+async fn while_client_stays<F: Future>(
+    conn: &mut Conn,
+    mut future: Pin<&mut F>,
+) -> Result<F::Output, Stop> {
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));

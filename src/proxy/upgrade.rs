@@ -7,8 +7,9 @@
 //! * A WebSocket in a drain lives until its turn: late, and spread over `LAMEDUCK_CLOSE_SPREAD`
 //!   ([`pace::stream_goodbye_at`]). Then its client gets a close frame where the frame that is under way ends; what the app
 //!   sends after that is dropped, what the client sends still goes to the app. With the client's own close frame, or its
-//!   FIN, the closing handshake is over: we close first (RFC 6455 §7.1.1), and the app has what is left of
-//!   `LAMEDUCK_LINGER` to end too. A client that does not answer is cut after `LAMEDUCK_LINGER`.
+//!   FIN, the closing handshake is over, and we close first (RFC 6455 §7.1.1). From then on no drain waits for the tunnel;
+//!   its app has what is left of `LAMEDUCK_LINGER` to end too. A client that does not answer is cut after
+//!   `LAMEDUCK_LINGER`.
 //! * If the app has sent a close frame itself, none is added.
 //! * A WebSocket whose app sends what is no frame, and a tunnel of any other protocol, is cut at the deadline.
 //! * **New upgrades while leaving:** served as in any other phase as long as the turn of their connection has not come.
@@ -39,40 +40,28 @@ use crate::{
 };
 
 /// Passes bytes both ways until the tunnel ends. `answer` holds the 101 and what came after it.
-pub(super) async fn run(
-    conn: &mut Conn,
-    lease: &Lease,
+///
+/// It is no `async fn` because that would keep room for its arguments for as long as the tunnel lives.
+pub(super) fn run<'a>(
+    conn: &'a mut Conn,
+    lease: &'a Lease,
     answer: Answer,
-    in_flight: &mut InFlight,
-) -> After {
-    let started = conn.worker.clock.now();
+    in_flight: &'a mut InFlight,
+) -> impl Future<Output = After> + 'a {
+    conn.alarm.arm();
     let mut tunnel = Tunnel {
+        started: conn.worker.clock.now(),
         conn,
         app: &lease.socket,
         in_flight,
         down: Pipe::new(Sender::Server, answer.is_websocket, answer.download.into_head()),
         up: Pipe::new(Sender::Client, answer.is_websocket, Vec::new()),
         excess: answer.excess,
-        started,
         down_open: true,
         up_open: true,
         goodbye: Goodbye::Later,
     };
-    tunnel.conn.alarm.arm();
-    let ending = poll_fn(|cx| tunnel.poll(cx)).await;
-    match ending {
-        Ending::Closed => {
-            in_flight.end(Some(101));
-            After::Gone
-        }
-        // Dropping the guard counts it as abandoned.
-        Ending::Deadline => After::Cut,
-        Ending::Ignored => {
-            conn.worker.tracker.add(Count::PeersIgnoringClose, 1);
-            After::Cut
-        }
-        Ending::Told => After::Close,
-    }
+    poll_fn(move |cx| tunnel.poll(cx).map(|ending| tunnel.end(ending)))
 }
 
 /// Whether no upgrade may begin on this connection any more. The rule is in the module's documentation.
@@ -156,6 +145,23 @@ impl Tunnel<'_> {
         }
     }
 
+    /// Settles what its end means for the connection.
+    fn end(&mut self, ending: Ending) -> After {
+        match ending {
+            Ending::Closed => {
+                self.in_flight.end(Some(101));
+                After::Gone
+            }
+            // Dropping the guard counts it as abandoned.
+            Ending::Deadline => After::Cut,
+            Ending::Ignored => {
+                self.conn.worker.tracker.add(Count::PeersIgnoringClose, 1);
+                After::Cut
+            }
+            Ending::Told => After::Close,
+        }
+    }
+
     /// Moves what can be moved.
     fn pump(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         let worker = Rc::clone(&self.conn.worker);
@@ -222,13 +228,16 @@ impl Tunnel<'_> {
             self.conn.alarm.arm();
         }
         if let Goodbye::Said { give_up } = self.goodbye
-            && (!self.up_open || self.up.told() == Told::BySender)
+            && (!self.up_open || self.up.is_closed())
         {
             self.conn.socket.half_close();
+            self.in_flight.let_go();
             self.goodbye = Goodbye::Answered { give_up };
         }
         match self.goodbye {
-            Goodbye::Answered { .. } if !self.down_open => Some(Ending::Told),
+            Goodbye::Answered { .. } if !self.down_open && self.up.has_written_all() => {
+                Some(Ending::Told)
+            }
             Goodbye::Due | Goodbye::Later if !self.down_open && !self.up_open => {
                 Some(Ending::Closed)
             }

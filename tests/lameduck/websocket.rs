@@ -152,10 +152,7 @@ fn assert_clean_end(pod: &TestPod, goodbyes: u64) {
     assert_eq!(pod.wait_for_exit(), 0);
     let report = pod.report();
     assert_eq!(report["goodbyes"]["websocket"], goodbyes, "{report}");
-    assert_eq!(
-        (&report["abandoned"]["tunnels"], &report["outcome"]),
-        (&0.into(), &"drained".into())
-    );
+    assert_eq!(report["abandoned"]["tunnels"], 0, "{report}");
 }
 
 // === without a drain ===
@@ -270,6 +267,7 @@ fn an_idle_websocket_holds_the_drain_until_it_is_told_goodbye_and_no_longer() {
     answer_goodbye(&mut client, b"\x03\xe9");
     drop(client);
     assert_clean_end(&pod, 1);
+    assert_eq!(pod.report()["outcome"], "drained");
     assert!(told.elapsed() < ms(1500), "ended {:?} after the goodbye", told.elapsed());
 }
 

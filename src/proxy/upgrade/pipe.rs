@@ -86,14 +86,24 @@ impl Pipe {
         self.written = 0;
     }
 
-    /// Whether the last frame is with the kernel of its receiver.
+    /// Who has told the receiver that it had the last frame; that frame is with the kernel by then.
     pub(super) fn told(&self) -> Told {
-        match (self.flow, self.follower.map(|follower| follower.position())) {
-            _ if self.written < self.pending.len() => Told::No,
-            (_, Some(Position::Closed)) => Told::BySender,
-            (Flow::Dropping, _) => Told::ByUs,
-            (Flow::Closing(_) | Flow::Passing, _) => Told::No,
+        match self.flow {
+            _ if !self.has_written_all() => Told::No,
+            _ if self.is_closed() => Told::BySender,
+            Flow::Dropping => Told::ByUs,
+            Flow::Closing(_) | Flow::Passing => Told::No,
         }
+    }
+
+    /// Whether the sender's own close frame has come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.follower.is_some_and(|follower| follower.position() == Position::Closed)
+    }
+
+    /// Whether all that came and passes is with the kernel.
+    pub(super) const fn has_written_all(&self) -> bool {
+        self.written == self.pending.len()
     }
 
     /// Moves what can be moved, until the source has ended. `early` holds bytes of the source that were read before.
