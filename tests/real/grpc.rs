@@ -15,7 +15,7 @@ use crate::{
 
 /// The load that must be reached over the whole test, in calls per second; a little more is asked for.
 const LEAST_RATE: u64 = 2000;
-const RATE: u64 = 2300;
+const RATE: u64 = 2150;
 const CHANNELS: u64 = 4;
 const STREAMS_PER_CHANNEL: u64 = 3;
 /// All calls of the client, one after the other.
@@ -142,8 +142,8 @@ async fn calls(
 fn expect_good(calls: &Value) -> Result<(), String> {
     let bytes: Vec<u8> = (0..=u8::MAX).collect();
     let bytes: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let metadata = json!([["x-text", "a, b"], ["x-text", "c"], ["x-bytes-bin", bytes]]);
-    let mine = json!(["x-fail", "trailing"]);
+    let metadata = json!([["story-text", "a, b"], ["story-text", "c"], ["story-bytes-bin", bytes]]);
+    let mine = json!(["story-fail", "trailing"]);
     let good = json!({
         "echo": "good day",
         "empty": 0,
@@ -202,7 +202,7 @@ fn expect_no_loss(done: &Value) -> Result<(), String> {
 }
 
 /// What the message of a goodbye says.
-const GOODBYE: &str = "draining";
+const GOODBYE: &str = "this pod is leaving";
 
 fn expect_goodbyes(report: &Report) -> Result<(), String> {
     let streams = CHANNELS * STREAMS_PER_CHANNEL;

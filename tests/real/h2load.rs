@@ -22,7 +22,7 @@ use crate::{
 /// The load that must be reached, in requests per second; a little more is asked for.
 const LEAST_RATE: f64 = 2000.0;
 const CONNECTIONS: u32 = 8;
-const RATE_PER_CONNECTION: u32 = 290;
+const RATE_PER_CONNECTION: u32 = 270;
 /// Long enough for a drain of the least length with some load before and after it.
 const LOAD: Duration = Duration::from_secs(14);
 const LOOK: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 """A gRPC service on grpcio's own asyncio server, with the standard health service: `python grpc_app.py PORT`
 
 `/story.Story/` has a method of each kind; messages are bare bytes, so nothing has to be generated:
-`Echo`   unary: the request again; metadata that begins with `x-` come back as initial and as trailing metadata
+`Echo`   unary: the request again; metadata that begins with `story-` come back as initial and as trailing metadata
 `Fail`   unary: ends with the code and message that the request (JSON) asks for, before any message: trailers only
 `Late`   a stream that ends so after its first message
 `Sleep`  unary: answers after the seconds that the request names
@@ -31,7 +31,7 @@ told = {"cancelled": 0}
 
 
 async def echo(request, context):
-    mine = tuple((k, v) for k, v in context.invocation_metadata() if k.startswith("x-"))
+    mine = tuple((k, v) for k, v in context.invocation_metadata() if k.startswith("story-"))
     if mine:
         await context.send_initial_metadata(mine)
         context.set_trailing_metadata(mine)
@@ -40,13 +40,13 @@ async def echo(request, context):
 
 async def fail(request, context):
     wanted = json.loads(request)
-    await context.abort(code_of(wanted["code"]), wanted["message"], (("x-fail", "trailing"),))
+    await context.abort(code_of(wanted["code"]), wanted["message"], (("story-fail", "trailing"),))
 
 
 async def late(request, context):
     yield b"first"
     wanted = json.loads(request)
-    await context.abort(code_of(wanted["code"]), wanted["message"], (("x-fail", "trailing"),))
+    await context.abort(code_of(wanted["code"]), wanted["message"], (("story-fail", "trailing"),))
 
 
 async def sleep(request, context):

@@ -54,9 +54,9 @@ def too_large(channel):
 
 
 def metadata(channel):
-    sent = (("x-text", "a, b"), ("x-text", "c"), ("x-bytes-bin", bytes(range(256))))
+    sent = (("story-text", "a, b"), ("story-text", "c"), ("story-bytes-bin", bytes(range(256))))
     _, call = unary(channel, "Echo", b"", metadata=sent)
-    mine = lambda got: [[k, v if isinstance(v, str) else v.hex()] for k, v in got if k.startswith("x-")]
+    mine = lambda got: [[k, v if isinstance(v, str) else v.hex()] for k, v in got if k.startswith("story-")]
     return [mine(call.initial_metadata()), mine(call.trailing_metadata())]
 
 
@@ -148,7 +148,7 @@ def failed(call):
     try:
         return ["no failure", repr(call())]
     except grpc.RpcError as error:
-        mine = [[k, v] for k, v in error.trailing_metadata() or () if k.startswith("x-")]
+        mine = [[k, v] for k, v in error.trailing_metadata() or () if k.startswith("story-")]
         return [error.code().value[0], error.details(), *mine]
 
 

@@ -28,7 +28,6 @@ class Load:
         # grpcio would share one connection between channels with the same arguments.
         options = [
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.initial_reconnect_backoff_ms", 100),
         ]
         self.rate = rate
