@@ -15,7 +15,7 @@ use super::{
     downstream::{After, Conn},
     error::{Fault, status_class},
     framing::Framing,
-    headers,
+    goodbye, headers,
     in_flight::{Cut, InFlight},
     io::Socket,
     keep_alive::Verdict,
@@ -147,6 +147,7 @@ async fn deliver(
         upload: &mut upload,
         answer: &mut answer,
         started: task.started,
+        turn: Uptime::NEVER,
     };
     let passed = poll_fn(|cx| passing.poll(cx)).await;
     let after = match passed {
@@ -154,8 +155,13 @@ async fn deliver(
         Ok(()) => After::Close,
         Err(cut) => return in_flight.cut(cut, &answer),
     };
+    let told_goodbye = answer.download.has_said_goodbye();
+    if told_goodbye {
+        worker.tracker.add(Count::GoodbyeSse, 1);
+    }
     // A connection that was offered another protocol may be about to speak it: it carries nothing else.
-    if answer.app_persists && answer.excess.is_empty() && upload.has_sent_all() && !task.upgrade {
+    let is_clean = answer.excess.is_empty() && upload.has_sent_all() && !told_goodbye;
+    if answer.app_persists && is_clean && !task.upgrade {
         upload.forget(&worker);
         worker.upstreams[conn.route].keep(lease, answer.hint, answer.is_bodiless);
     }
@@ -173,6 +179,8 @@ struct Passing<'a> {
     uploads: bool,
     answer: &'a mut Answer,
     started: Uptime,
+    /// When a response without an end of its own is told goodbye; known once the pod leaves.
+    turn: Uptime,
 }
 
 // === impl Passing ===
@@ -209,9 +217,9 @@ impl Passing<'_> {
         self.uploads && !self.upload.is_held() && !self.upload.has_read_all()
     }
 
-    /// Sets the alarm for the client's next move; once it rings, looks whether the response must be cut.
-    fn weigh(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-        let worker = &self.conn.worker;
+    /// Sets the alarm for the client's next move; once it rings, looks whether the response must be cut or ended.
+    fn weigh(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        let worker = Rc::clone(&self.conn.worker);
         let (upload, download) = (&*self.upload, &self.answer.download);
         let deadline = match (download.waits_for(), upload.waits_for()) {
             (End::Sink, _) => download.moved_at() + worker.config.timeouts.body,
@@ -228,10 +236,20 @@ impl Passing<'_> {
                 InFlightRule::Cut { since } if self.started < since => {
                     return Poll::Ready(Err(Cut::Deadline));
                 }
+                InFlightRule::Release(departure) if download.has_goodbye() => {
+                    self.turn = goodbye::stream_turn(self.conn, &departure, self.started);
+                }
                 InFlightRule::Cut { .. } | InFlightRule::Release(_) | InFlightRule::Serve => {}
             }
+            if worker.is_past(self.turn) {
+                self.turn = Uptime::NEVER;
+                self.answer.download.ask_for_goodbye();
+                if self.answer.download.has_said_goodbye() {
+                    return self.poll(cx);
+                }
+            }
         }
-        self.conn.alarm.set(cx, deadline);
+        self.conn.alarm.set(cx, deadline.min(self.turn));
         Poll::Pending
     }
 }

@@ -23,6 +23,7 @@ mod process;
 mod readiness;
 mod size;
 mod smuggling;
+mod sse;
 mod support;
 mod timers;
 mod upgrade;

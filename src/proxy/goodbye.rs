@@ -1,0 +1,96 @@
+//! The goodbye of responses that have no end of their own: event streams are ended between two events.
+//!
+//! A client of an event stream reconnects when the stream ends, and with the pod on its way out it does so elsewhere.
+//! What it must not see is half an event, or an end that looks like a fault.
+//!
+//! Not here: where events end ([`super::event_stream`]), and the goodbyes of requests without a response head, which
+//! the wait for it gives ([`super::wait`]).
+
+use std::{io::Write as _, time::Duration};
+
+use super::{downstream::Conn, event_stream::EventStream, pace, response::Response};
+use crate::{lifecycle::Departure, units::Uptime};
+
+/// The events of one response, on their way to the client.
+#[derive(Debug)]
+pub(super) struct Events {
+    stream: EventStream,
+    state: State,
+    /// `LAMEDUCK_SSE_RETRY`.
+    retry: Option<Duration>,
+}
+
+/// How far the goodbye is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It comes behind the next event.
+    Due,
+    /// It was said: nothing of the app's follows.
+    Said,
+    /// Nobody has asked for it.
+    Unasked,
+}
+
+// === impl Events ===
+
+impl Events {
+    /// The events of `response`, if it is a stream of them that has no declared end. They are followed from its first
+    /// byte on.
+    pub(super) fn of(response: &Response<'_, '_>, retry: Option<Duration>) -> Option<Self> {
+        let fields = response.fields.iter().map(|field| (field.name, field.value));
+        let is_stream = response.status == 200
+            && response.declared_length.is_none()
+            && super::event_stream::is_announced_by(fields);
+        is_stream.then(|| Self { stream: EventStream::new(), state: State::Unasked, retry })
+    }
+
+    /// Takes the next bytes of the body. Returns how many of them go to the client; if that is not all, or the goodbye
+    /// is due where they end, [`Events::is_over`] says so.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+        let boundary = self.stream.feed(bytes);
+        match (self.state, boundary) {
+            (State::Due, Some(boundary)) => {
+                self.state = State::Said;
+                boundary
+            }
+            (State::Due | State::Unasked, _) => bytes.len(),
+            (State::Said, _) => 0,
+        }
+    }
+
+    /// Asks for the goodbye, which is said at once if no event has begun.
+    pub(super) fn ask(&mut self) {
+        if self.state == State::Unasked {
+            self.state = if self.stream.at_boundary() { State::Said } else { State::Due };
+        }
+    }
+
+    /// Whether [`Events::ask`] has something to do.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.state == State::Unasked
+    }
+
+    /// Whether the client's stream ends here.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Said
+    }
+
+    /// The last words, as bytes of the body: when to come back, if that is configured.
+    pub(super) fn last_words(&self) -> Vec<u8> {
+        let mut words = Vec::new();
+        if let Some(retry) = self.retry {
+            // Writing into a vector can't fail.
+            let _ = write!(words, "retry: {}\n\n", retry.as_millis());
+        }
+        words
+    }
+}
+
+/// When the stream that answers a request of `started` is ended. One that came after its connection's turn has until
+/// the last one's: its client was just sent here.
+pub(super) fn stream_turn(conn: &Conn, departure: &Departure, started: Uptime) -> Uptime {
+    let config = &conn.worker.config;
+    let turn = |seed| pace::stream_goodbye_at(departure, config.close_spread, config.linger, seed);
+    let own = turn(conn.seed);
+    if started < own { own } else { turn(1.0) }
+}
