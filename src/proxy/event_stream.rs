@@ -115,8 +115,8 @@ impl State {
     }
 }
 
-/// Whether a response with these fields, names and values, is an event stream whose bytes can be followed: its media
-/// type says so, and no content coding hides them.
+/// Whether a response with these fields, names and values, is an event stream that can be ended before its end: its
+/// media type says so, no content coding hides the events, and no length is declared.
 #[must_use]
 pub fn is_announced_by<'a>(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> bool {
     let mut announced = false;
@@ -126,6 +126,8 @@ pub fn is_announced_by<'a>(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>
                 return false;
             }
             announced = true;
+        } else if name.eq_ignore_ascii_case("content-length") {
+            return false;
         } else if name.eq_ignore_ascii_case("content-encoding")
             && !super::fields::list(value).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
         {

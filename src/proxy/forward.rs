@@ -34,7 +34,8 @@ pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
     let worker = Rc::clone(&conn.worker);
     let mut in_flight = InFlight::begin(&worker, &mut task.record);
     let to_head = task.to_head;
-    match attempt(conn, &mut task, &mut in_flight).await {
+    let mut unsent = Vec::new();
+    match attempt(conn, &mut task, &mut in_flight, &mut unsent).await {
         Ok(after) => after,
         Err(Stop::ClientGone) => {
             worker.tracker.add(Count::ClientGone, 1);
@@ -44,31 +45,32 @@ pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
         Err(Stop::Release(status)) => {
             worker.tracker.add(Count::ParkedReleased, 1);
             worker.tracker.add(status_class(status.as_u16()), 1);
-            let mut bytes = worker.take_buffer();
-            headers::release(status, &mut bytes);
-            let after = conn.answer(bytes).await;
+            headers::release(status, &mut unsent);
+            let after = conn.answer(unsent).await;
             in_flight.end(Some(status.as_u16()));
             after
         }
         Err(Stop::Fault(fault)) => {
-            let after = conn.refuse(fault, to_head).await;
+            let after = conn.refuse_behind(unsent, fault, to_head).await;
             in_flight.end(Some(fault.status().0));
             after
         }
         Err(Stop::Silent) => {
             let fault = Fault::BadUpstream("it closed without an answer");
-            let after = conn.refuse(fault, to_head).await;
+            let after = conn.refuse_behind(unsent, fault, to_head).await;
             in_flight.end(Some(fault.status().0));
             after
         }
     }
 }
 
-/// Sends the request and passes the response on; sends it again if a reused connection turns out to be dead.
+/// Sends the request and passes the response on; sends it again if a reused connection turns out to be dead. If there
+/// is no response, the informational ones that the client has not taken yet are in `unsent`, the first perhaps in part.
 async fn attempt(
     conn: &mut Conn,
     task: &mut Task,
     in_flight: &mut InFlight,
+    unsent: &mut Vec<u8>,
 ) -> Result<After, Stop> {
     let worker = Rc::clone(&conn.worker);
     let upstream = &worker.upstreams[conn.route];
@@ -87,7 +89,9 @@ async fn attempt(
         let mut upload = upload(&worker, task, lease.reused);
         let sent = {
             let mut wait = Wait::new(conn, task, &lease.socket, &mut upload);
-            poll_fn(|cx| wait.poll(cx)).await
+            let sent = poll_fn(|cx| wait.poll(cx)).await;
+            *unsent = wait.into_unsent();
+            sent
         };
         match sent {
             Ok(answer) => return Ok(deliver(conn, task, lease, upload, answer, in_flight).await),
@@ -251,7 +255,12 @@ impl Passing<'_> {
                     return Poll::Ready(Err(Cut::Deadline));
                 }
                 InFlightRule::Release(departure) if download.has_goodbye() => {
-                    self.turn = goodbye::stream_turn(self.conn, &departure, self.started);
+                    self.turn = goodbye::stream_turn(
+                        &worker.config,
+                        &departure,
+                        self.conn.seed,
+                        self.started,
+                    );
                 }
                 InFlightRule::Cut { .. } | InFlightRule::Release(_) | InFlightRule::Serve => {}
             }

@@ -8,8 +8,11 @@
 
 use std::{io::Write as _, time::Duration};
 
-use super::{downstream::Conn, event_stream::EventStream, pace, response::Response};
-use crate::{lifecycle::Departure, units::Uptime};
+use super::{
+    event_stream::{self, EventStream},
+    pace,
+};
+use crate::{config::Config, lifecycle::Departure, units::Uptime};
 
 /// The events of one response, on their way to the client.
 #[derive(Debug)]
@@ -34,13 +37,14 @@ enum State {
 // === impl Events ===
 
 impl Events {
-    /// The events of `response`, if it is a stream of them that has no declared end. They are followed from its first
-    /// byte on.
-    pub(super) fn of(response: &Response<'_, '_>, retry: Option<Duration>) -> Option<Self> {
-        let fields = response.fields.iter().map(|field| (field.name, field.value));
-        let is_stream = response.status == 200
-            && response.declared_length.is_none()
-            && super::event_stream::is_announced_by(fields);
+    /// The events of a response with this status and these fields, if it is a stream of them that can be ended. They
+    /// are to be followed from its first byte on.
+    pub(super) fn of<'a>(
+        status: u16,
+        fields: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        retry: Option<Duration>,
+    ) -> Option<Self> {
+        let is_stream = status == 200 && event_stream::is_announced_by(fields);
         is_stream.then(|| Self { stream: EventStream::new(), state: State::Unasked, retry })
     }
 
@@ -86,11 +90,15 @@ impl Events {
     }
 }
 
-/// When the stream that answers a request of `started` is ended. One that came after its connection's turn has until
-/// the last one's: its client was just sent here.
-pub(super) fn stream_turn(conn: &Conn, departure: &Departure, started: Uptime) -> Uptime {
-    let config = &conn.worker.config;
+/// When the stream that answers a request of `started` is ended; `seed` is its connection's. One that came after its
+/// connection's turn has until the last one's: its client was just sent here.
+pub(super) fn stream_turn(
+    config: &Config,
+    departure: &Departure,
+    seed: f32,
+    started: Uptime,
+) -> Uptime {
     let turn = |seed| pace::stream_goodbye_at(departure, config.close_spread, config.linger, seed);
-    let own = turn(conn.seed);
+    let own = turn(seed);
     if started < own { own } else { turn(1.0) }
 }

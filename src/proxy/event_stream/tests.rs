@@ -92,7 +92,8 @@ fn the_media_type_is_compared_without_case_and_parameters() {
 }
 
 #[test]
-fn bytes_behind_a_content_coding_are_not_followed() {
+fn a_stream_with_a_length_or_a_content_coding_is_not_followed() {
+    assert!(!announced(&[("content-type", "text/event-stream"), ("Content-Length", "9")]));
     let coded =
         |coding| announced(&[("content-encoding", coding), ("content-type", "text/event-stream")]);
     assert!(coded("identity") && coded("Identity, identity") && coded(""));

@@ -90,7 +90,8 @@ impl Wait<'_> {
             download.pass_trailers(headers::declared_trailers(response.fields));
         }
         if matches!(response.framing, Framing::Chunked | Framing::UntilClose) {
-            download.follow(Events::of(response, worker.config.sse_retry));
+            let fields = response.fields.iter().map(|field| (field.name, field.value));
+            download.follow(Events::of(response.status, fields, worker.config.sse_retry));
         }
         let used =
             download.feed(rest).map_err(|_| Fault::BadUpstream("its chunked body is broken"))?;
