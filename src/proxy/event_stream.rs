@@ -126,10 +126,8 @@ pub fn is_announced_by<'a>(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>
                 return false;
             }
             announced = true;
-        } else if name.eq_ignore_ascii_case("content-length") {
-            return false;
-        } else if name.eq_ignore_ascii_case("content-encoding")
-            && !super::fields::list(value).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
+        } else if name.eq_ignore_ascii_case("content-length")
+            || name.eq_ignore_ascii_case("content-encoding") && !is_identity(value)
         {
             return false;
         }
@@ -141,6 +139,11 @@ pub fn is_announced_by<'a>(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>
 fn is_media_type(value: &[u8]) -> bool {
     let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// Whether `value` names no content coding that changes a byte (RFC 9110 §8.4).
+fn is_identity(value: &[u8]) -> bool {
+    super::fields::list(value).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
 }
 
 #[cfg(test)]

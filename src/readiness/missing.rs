@@ -132,7 +132,7 @@ mod tests {
         let look = async |prober: &Prober| missing(&[tcp(up), tcp(down)], second, prober).await;
         let refused = format!("the app does not accept connections at 127.0.0.1:{down}");
 
-        assert_eq!(look(&Prober::new(&[])).await, [refused.clone()]);
+        assert_eq!(look(&Prober::new(&[])).await, std::slice::from_ref(&refused));
         let unasked = prober(down);
         let probe = "the readiness probe does not say ready for web: ";
         assert_eq!(look(&unasked).await, [refused.clone(), format!("{probe}nobody has asked")]);
