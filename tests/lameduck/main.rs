@@ -28,3 +28,4 @@ mod support;
 mod timers;
 mod upgrade;
 mod upstream;
+mod upstream_http2;
