@@ -102,3 +102,47 @@ pub(super) fn stream_turn(
     let own = turn(seed);
     if started < own { own } else { turn(1.0) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Facts, MapVars},
+        lifecycle::Cause,
+    };
+
+    #[test]
+    fn a_stream_that_came_after_its_turn_has_until_the_last_one() {
+        let config =
+            Config::from_vars(&MapVars::new(), &Facts { fd_limit: 1000, cpus: 1 }).unwrap();
+        let departure = Departure {
+            cause: Cause::PreStop,
+            since: Uptime::from_millis(10_000),
+            deadline: Uptime::from_millis(70_000),
+        };
+        let turn = |seed, started| {
+            stream_turn(&config, &departure, seed, Uptime::from_millis(started)).as_millis()
+        };
+        // The spread is 10 s, the linger 2 s.
+        assert_eq!([turn(0.0, 0), turn(0.5, 0), turn(1.0, 0)], [57_800, 62_800, 67_800]);
+        assert_eq!(
+            [turn(0.0, 57_799), turn(0.0, 57_800), turn(0.5, 60_000)],
+            [57_800, 67_800, 62_800]
+        );
+        assert_eq!(turn(0.0, 69_000), 67_800, "it is told at once");
+    }
+
+    #[test]
+    fn the_goodbye_is_said_once_and_behind_the_event_that_has_begun() {
+        let fields = [("content-type", &b"text/event-stream"[..])];
+        let mut events = Events::of(200, fields, Some(Duration::from_millis(1500))).unwrap();
+        assert_eq!((events.take(b"data: a\n\nda"), events.is_over()), (11, false));
+        events.ask();
+        assert!(!events.is_unasked() && !events.is_over());
+        assert_eq!((events.take(b"ta: b\n"), events.is_over()), (6, false));
+        assert_eq!((events.take(b"\n: c\ndata: d"), events.is_over()), (5, true));
+        assert_eq!(events.take(b"data: e\n\n"), 0);
+        assert_eq!(events.last_words(), b"retry: 1500\n\n");
+        assert!(Events::of(206, fields, None).is_none());
+    }
+}

@@ -265,11 +265,11 @@ fn goodbyes_are_spread_over_the_close_spread() {
 }
 
 #[test]
-fn a_stream_that_comes_after_its_turn_has_until_the_last_one() {
+fn a_stream_that_comes_in_the_drain_is_told_close_and_ended_too() {
     let app = quiet();
     let pod = hasty(&app).env("CLOSE_SPREAD", "60s").env("DRAIN_MIN", "2900ms").start();
     pod.terminate();
-    // By now the turns of a third of all connections have passed.
+    // By now the turns of a third of all connections have passed; what that means is tested in `proxy/goodbye.rs`.
     let_pass(ms(800));
     let mut clients: Vec<_> = (0..16).map(|_| pod.client()).collect();
     for client in &mut clients {
