@@ -29,3 +29,4 @@ mod timers;
 mod upgrade;
 mod upstream;
 mod upstream_http2;
+mod websocket;
