@@ -370,7 +370,8 @@ impl Http2Client {
         Answer { status: status(&fields), fields, body, trailers, informational }
     }
 
-    fn settled(&self, stream: u32) -> Option<Outcome> {
+    /// What has become of `stream`, if that is settled.
+    pub fn settled(&self, stream: u32) -> Option<Outcome> {
         let known = self.streams.get(&stream);
         if let Some(Stream { reset: Some(code), ended: false, .. }) = known {
             return Some(Outcome::Reset(*code));
@@ -382,7 +383,8 @@ impl Http2Client {
         if unseen { Some(Outcome::Unseen) } else { self.ended() }
     }
 
-    fn ended(&self) -> Option<Outcome> {
+    /// How the connection was ended, if it was: with an error's code, or without one.
+    pub fn ended(&self) -> Option<Outcome> {
         let error = self.goaways().into_iter().find(|(_, said)| *said != code::NO_ERROR);
         error.map(|(_, said)| Outcome::Goaway(said)).or_else(|| self.end.map(Outcome::Closed))
     }

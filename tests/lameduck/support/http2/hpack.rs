@@ -121,6 +121,11 @@ pub fn table_size(size: usize) -> Vec<u8> {
     number(0x20, 5, size)
 }
 
+/// The beginning of a string of `length` octets, and none of them.
+pub fn string_of(length: usize) -> Vec<u8> {
+    number(0x00, 7, length)
+}
+
 fn string(text: &[u8]) -> Vec<u8> {
     [number(0x00, 7, text.len()), text.to_vec()].concat()
 }
