@@ -17,6 +17,7 @@ mod drain;
 mod framing;
 mod headers;
 mod hooks;
+mod http2;
 mod http2_spec;
 mod keep_alive;
 mod overlap;
