@@ -3,8 +3,9 @@
 //! `http2_abuse`, leaving is in `http2_drain`.
 
 use crate::support::{
-    FakeApp, Gate, Http2Client, RawClient, TestPod, Then, assert_about,
+    FakeApp, Gate, Http2Client, PATIENCE, RawClient, TestPod, Then, assert_about,
     client::get,
+    eventually,
     http2::{
         Field, Outcome, PREFACE,
         frame::{
@@ -140,11 +141,7 @@ fn an_idle_connection_is_told_before_it_is_closed() {
     let idle = now();
     assert_eq!(client.expect_closed(), End::Eof);
     assert_about("idle", idle.elapsed(), ms(1000));
-    assert!(
-        client.goaways().iter().any(|goaway| *goaway == (stream, NO_ERROR)),
-        "{}",
-        client.story()
-    );
+    assert!(client.goaways().contains(&(stream, NO_ERROR)), "{}", client.story());
 }
 
 #[test]
@@ -704,7 +701,12 @@ fn many_streams_at_once_are_answered_in_any_order() {
             assert_eq!(client.response(stream).expect(200).text(), *body);
         }
     }
-    assert_eq!((app.requests().len(), pod.status()["http2_connections"].as_u64()), (1000, Some(1)));
+    assert_eq!(
+        (app.requests().len(), pod.status()["counts"]["http2_connections"].as_u64()),
+        (1000, Some(1))
+    );
     drop(client);
-    pod.wait_for_count("http2_connections", 0);
+    eventually("no HTTP/2 connection is left", PATIENCE, || {
+        (pod.status()["counts"]["http2_connections"] == 0).then_some(())
+    });
 }

@@ -18,6 +18,8 @@ mod framing;
 mod headers;
 mod hooks;
 mod http2;
+mod http2_abuse;
+mod http2_drain;
 mod http2_spec;
 mod keep_alive;
 mod overlap;

@@ -37,6 +37,7 @@ pub mod flag {
 }
 
 /// Error codes (§7).
+#[allow(dead_code, reason = "a whole table")]
 pub mod code {
     pub const NO_ERROR: u32 = 0x0;
     pub const PROTOCOL_ERROR: u32 = 0x1;
@@ -51,6 +52,7 @@ pub mod code {
 }
 
 /// Settings (§6.5.2).
+#[allow(dead_code, reason = "a whole table")]
 pub mod setting {
     pub const HEADER_TABLE_SIZE: u16 = 0x1;
     pub const ENABLE_PUSH: u16 = 0x2;
