@@ -481,13 +481,22 @@ fn large_bodies_pass_both_ways_through_small_windows() {
     assert!(answer.body == body, "{} bytes came back", answer.body.len());
 }
 
+/// An app that answers `/big` with 4 MiB, which exist once, and all else with `ok`.
+fn big() -> FakeApp {
+    let body = vec![b'x'; 4 << 20];
+    FakeApp::new(move |exchange| {
+        if exchange.request.target != "/big" {
+            return exchange.reply("200 OK", "", b"ok");
+        }
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 4194304\r\n\r\n");
+        exchange.send(&body);
+        Then::Keep
+    })
+}
+
 #[test]
 fn a_slow_reader_of_one_stream_does_not_hold_up_the_others() {
-    let app = FakeApp::new(|exchange| {
-        let body =
-            if exchange.request.target == "/big" { vec![b'x'; 4 << 20] } else { b"ok".into() };
-        exchange.reply("200 OK", "", &body)
-    });
+    let app = big();
     let pod = TestPod::before(&app).start();
     let before = pod.rss();
     let mut client = Http2Client::connect(pod.proxy);
@@ -512,13 +521,13 @@ fn a_slow_reader_of_one_stream_does_not_hold_up_the_others() {
 
 #[test]
 fn a_slow_reader_of_the_connection_is_not_buffered_for() {
-    let app = FakeApp::new(|exchange| exchange.reply("200 OK", "", &vec![b'x'; 4 << 20]));
+    let app = big();
     let pod = TestPod::before(&app).start();
     let before = pod.rss();
     let mut client = Http2Client::raw(pod.proxy).with_small_window();
     let generous = frame::settings(&[(setting::INITIAL_WINDOW_SIZE, u32::MAX >> 1)]);
     client.send([PREFACE, &generous, &frame::window_update(0, 1 << 30)].concat());
-    let streams: Vec<u32> = (0..20).map(|_| client.get("/")).collect();
+    let streams: Vec<u32> = (0..20).map(|_| client.get("/big")).collect();
     app.wait_for(20);
     let_pass(ms(300));
     let grown = pod.rss().saturating_sub(before);

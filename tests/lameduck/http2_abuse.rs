@@ -66,13 +66,13 @@ impl Innocent {
         Self { stop, asking }
     }
 
-    /// Fails unless every request was answered, each within a second.
+    /// Fails unless every request was answered, each within a few seconds: the machine is busy with the attack.
     fn finish(self) {
         self.stop.store(true, SeqCst);
         let (answered, longest) =
             self.asking.join().unwrap_or_else(|_| panic!("a neighbour suffered"));
         assert!(
-            answered > 0 && longest < ms(1000),
+            answered > 0 && longest < ms(3000),
             "{answered} answered, the slowest in {longest:?}"
         );
     }
@@ -84,6 +84,19 @@ fn polls() -> (Gate, FakeApp, TestPod) {
     let app = FakeApp::polls(&gate);
     let pod = TestPod::before(&app).env("BODY_TIMEOUT", "2s").start();
     (gate, app, pod)
+}
+
+/// An app that answers `/large` with 8 MiB, which exist once, and all else with `ok`.
+fn large() -> FakeApp {
+    let body = vec![b'x'; 8 << 20];
+    FakeApp::new(move |exchange| {
+        if exchange.request.target != "/large" {
+            return exchange.reply("200 OK", "", b"ok");
+        }
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n");
+        exchange.send(&body);
+        Then::Keep
+    })
 }
 
 fn count(pod: &TestPod, name: &str) -> u64 {
@@ -280,65 +293,82 @@ fn empty_data_without_end_ends_its_connection() {
     });
 }
 
-/// Frames that oblige the proxy to answer, from a client that does not read the answers, and frames that do nothing at
-/// all. Either may cost the connection; neither may cost memory, nor anybody else's time.
-fn check_noise(bytes: &[u8], rounds: usize) {
-    let (gate, app, pod) = polls();
-    let innocent = Innocent::start(&pod);
-    let before = pod.rss();
-    let mut client = Http2Client::connect(pod.proxy).with_small_window();
-    let parked = client.get("/poll");
-    app.wait_for_target("/poll", 1);
-    let mut writer = client.writer();
-    writer.set_write_timeout(Some(ms(300))).unwrap();
-    let chunk = bytes.repeat(64 * 1024 / bytes.len());
-    let mut most = 0;
-    for _ in 0..rounds {
-        // A proxy that reads no more is as good as one that closes.
-        if writer.write_all(&chunk).is_err() {
-            break;
+/// How much noise – frames that carry nothing – a connection may make before it is closed: 12 MiB.
+const NOISE_CHUNKS: usize = 200;
+
+/// Frames that carry nothing, or oblige the proxy to answer, again and again, from a client that reads the answers.
+fn check_noise(frame: &[u8]) {
+    let chunk = frame.repeat(64 * 1024 / frame.len());
+    let mut chunks = 0;
+    check_flood(ANY_FAULT, |client| {
+        chunks += 1;
+        assert!(chunks <= NOISE_CHUNKS, "still open after {chunks} chunks; {}", client.story());
+        // Something is under way, so the connection is not idle.
+        if chunks == 1 {
+            return frame::headers(1, &hpack::block(&request("GET", "/poll")), true);
         }
-        most = most.max(pod.rss());
+        chunk.clone()
+    });
+}
+
+#[test]
+fn pings_without_end_end_their_connection() {
+    check_noise(&frame::ping([0; 8]));
+}
+
+#[test]
+fn settings_without_end_end_their_connection() {
+    check_noise(&frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, 100)]));
+}
+
+#[test]
+fn window_updates_without_end_end_their_connection() {
+    check_noise(&[frame::window_update(1, 1), frame::window_update(0, 1)].concat());
+}
+
+#[test]
+fn priorities_without_end_end_their_connection() {
+    check_noise(&frame::priority(1, 3, 15));
+}
+
+#[test]
+fn unknown_frames_without_end_end_their_connection() {
+    check_noise(&frame::frame(0xfa, 0, 0, &[0; 100]));
+}
+
+#[test]
+fn answers_to_pings_that_nobody_sent_end_their_connection() {
+    check_noise(&frame::frame(kind::PING, flag::ACK, 0, &[0; 8]));
+}
+
+/// The answers to pings and settings pile up if nobody reads them: the proxy must stop reading, then give up.
+#[test]
+fn answers_that_nobody_reads_are_not_kept() {
+    let questions = [frame::ping([0; 8]), frame::settings(&[(setting::ENABLE_PUSH, 0)])];
+    for frame in questions {
+        let (gate, _app, pod) = polls();
+        let innocent = Innocent::start(&pod);
+        let before = pod.rss();
+        let client = Http2Client::connect(pod.proxy).with_small_window();
+        let mut writer = client.writer();
+        writer.set_write_timeout(Some(ms(300))).unwrap();
+        let chunk = frame.repeat(64 * 1024 / frame.len());
+        let mut most = 0;
+        for _ in 0..NOISE_CHUNKS {
+            if writer.write_all(&chunk).is_err() {
+                break;
+            }
+            most = most.max(pod.rss());
+        }
+        let grown = most.max(pod.rss()).saturating_sub(before);
+        assert!(grown < MEMORY_KIB, "{grown} KiB more");
+        innocent.finish();
+        eventually("the connection is given up", PATIENCE, || {
+            (count(&pod, "connections") == 0).then_some(())
+        });
+        drop(client);
+        gate.open();
     }
-    let grown = most.max(pod.rss()).saturating_sub(before);
-    assert!(grown < MEMORY_KIB, "{grown} KiB more");
-    innocent.finish();
-    gate.open();
-    println!(
-        "{:?}: {}",
-        client.with_patience(ms(100)).try_wait(|c| c.settled(parked)),
-        pod.status()
-    );
-}
-
-#[test]
-fn pings_without_end_cost_nobody_else() {
-    check_noise(&frame::ping([0; 8]), 200);
-}
-
-#[test]
-fn settings_without_end_cost_nobody_else() {
-    check_noise(&frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, 100)]), 200);
-}
-
-#[test]
-fn window_updates_without_end_cost_nobody_else() {
-    check_noise(&[frame::window_update(1, 1), frame::window_update(0, 1)].concat(), 200);
-}
-
-#[test]
-fn priorities_without_end_cost_nobody_else() {
-    check_noise(&frame::priority(1, 3, 15), 200);
-}
-
-#[test]
-fn unknown_frames_without_end_cost_nobody_else() {
-    check_noise(&frame::frame(0xfa, 0, 0, &[0; 100]), 200);
-}
-
-#[test]
-fn answers_to_pings_that_nobody_sent_cost_nobody_else() {
-    check_noise(&frame::frame(kind::PING, flag::ACK, 0, &[0; 8]), 200);
 }
 
 /// A field of 4,000 octets is put into the table once and named by one octet thousands of times, on many streams whose
@@ -395,10 +425,7 @@ fn heads_within_the_limit_are_not_kept_while_their_streams_wait() {
 
 #[test]
 fn streams_that_nobody_reads_are_given_up() {
-    let app = FakeApp::new(|exchange| {
-        let large = exchange.request.target == "/large";
-        exchange.reply("200 OK", "", if large { &[b'x'; 8 << 20] } else { b"ok" })
-    });
+    let app = large();
     let pod = TestPod::before(&app).env("BODY_TIMEOUT", "2s").start();
     let innocent = Innocent::start(&pod);
     let before = pod.rss();
@@ -427,7 +454,7 @@ fn streams_that_nobody_reads_are_given_up() {
 /// The windows are wide open, but nothing is taken from the socket.
 #[test]
 fn a_connection_that_nobody_reads_is_given_up() {
-    let app = FakeApp::new(|exchange| exchange.reply("200 OK", "", &[b'x'; 8 << 20]));
+    let app = large();
     let pod = TestPod::before(&app).env("BODY_TIMEOUT", "2s").start();
     let mut client = Http2Client::raw(pod.proxy).with_small_window();
     let wide = frame::settings(&[(setting::INITIAL_WINDOW_SIZE, u32::MAX >> 1)]);

@@ -35,7 +35,6 @@ pub struct Http2Client {
     /// A header block whose end has not come: its stream and whether that ends with it.
     open_block: Option<(u32, bool, Vec<u8>)>,
     next: u32,
-    patience: Duration,
     window: i64,
     initial_window: i64,
     /// Everything that came, in order; the payload of DATA is in [`Stream::body`].
@@ -111,7 +110,6 @@ impl Http2Client {
             decoder: hpack::Decoder::new(),
             open_block: None,
             next: 1,
-            patience: PATIENCE,
             window: 65_535,
             initial_window: 65_535,
             frames: Vec::new(),
@@ -137,12 +135,6 @@ impl Http2Client {
             (count(0) > 0 && count(flag::ACK) > 0).then_some(())
         });
         client
-    }
-
-    /// Ends waits after `patience`.
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
     }
 
     /// Makes the kernel take few bytes that are not read; to be called before anything comes.
@@ -330,7 +322,7 @@ impl Http2Client {
 
     /// Reads until `found` finds something, the connection ends, or nothing has helped for too long.
     pub fn try_wait<T>(&mut self, mut found: impl FnMut(&Self) -> Option<T>) -> Option<T> {
-        let until = now() + self.patience;
+        let until = now() + PATIENCE;
         loop {
             if let Some(found) = found(self) {
                 return Some(found);
@@ -424,7 +416,7 @@ impl Http2Client {
         assert!(frame.payload.len() <= 16_384, "a frame longer than we allow: {frame}");
         let in_block = self.open_block.as_ref().map(|(stream, ..)| *stream);
         let continues = (frame.kind == kind::CONTINUATION).then_some(frame.stream);
-        assert_eq!(in_block, continues, "a header block and {frame}: {}", self.story());
+        assert!(in_block == continues, "a header block and {frame}: {}", self.story());
         match frame.kind {
             kind::DATA => self.take_data(&mut frame),
             kind::HEADERS => {
@@ -502,12 +494,11 @@ impl Http2Client {
 
     /// The stream of `frame`, on which something may still come: after its end, RST_STREAM at most.
     fn live(&mut self, frame: &Frame, reset: bool) -> &mut Stream {
-        let story = self.story();
-        let stream = self.streams.entry(frame.stream).or_default();
-        assert!(frame.stream % 2 == 1, "{frame} on no stream of ours: {story}");
-        assert!(stream.reset.is_none(), "{frame} after RST_STREAM: {story}");
-        assert!(!stream.ended || reset, "{frame} after the end of its stream: {story}");
-        stream
+        let known = self.streams.get(&frame.stream);
+        let over = known.is_some_and(|stream| stream.ended || stream.reset.is_some());
+        assert!(frame.stream % 2 == 1, "{frame} on no stream of ours: {}", self.story());
+        assert!(!over || reset, "{frame} after the end of its stream: {}", self.story());
+        self.streams.entry(frame.stream).or_default()
     }
 }
 
