@@ -9,6 +9,7 @@
 mod alarm;
 mod conn;
 mod downstream;
+mod due;
 pub mod error;
 pub mod fields;
 mod forward;
@@ -21,6 +22,7 @@ pub mod keep_alive;
 mod linger;
 pub mod pace;
 pub mod preface;
+mod record;
 mod relay;
 pub mod request;
 pub mod response;

@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     downstream::{After, Conn},
+    due::Stop,
     error::{Fault, status_class},
     framing::Framing,
     headers,
@@ -23,7 +24,7 @@ use super::{
     task::Task,
     upgrade,
     upstream::Lease,
-    wait::{Answer, Stop, Wait},
+    wait::{Answer, Wait},
     worker::Worker,
 };
 use crate::{lifecycle::InFlightRule, tracker::Count, units::Uptime};
@@ -31,7 +32,7 @@ use crate::{lifecycle::InFlightRule, tracker::Count, units::Uptime};
 /// Serves one request.
 pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
     let worker = Rc::clone(&conn.worker);
-    let mut in_flight = InFlight::begin(&worker, &mut task);
+    let mut in_flight = InFlight::begin(&worker, &mut task.record);
     let to_head = task.to_head;
     match attempt(conn, &mut task, &mut in_flight).await {
         Ok(after) => after,
@@ -71,7 +72,7 @@ async fn attempt(
 ) -> Result<After, Stop> {
     let worker = Rc::clone(&conn.worker);
     let upstream = &worker.upstreams[conn.route];
-    let mut reusable = upstream.reuse(task.started, task.replayable);
+    let mut reusable = upstream.reuse(task.record.started, task.replayable);
     loop {
         let lease = match reusable.take() {
             Some(lease) => lease,
@@ -146,13 +147,16 @@ async fn deliver(
         uploads: !upload.has_sent_all(),
         upload: &mut upload,
         answer: &mut answer,
-        started: task.started,
+        started: task.record.started,
     };
     let passed = poll_fn(|cx| passing.poll(cx)).await;
     let after = match passed {
         Ok(()) if answer.verdict == Verdict::Persist => After::Persist,
         Ok(()) => After::Close,
-        Err(cut) => return in_flight.cut(cut, &answer),
+        Err(cut) => {
+            in_flight.cut(cut, answer.status);
+            return after_cut(cut, &answer);
+        }
     };
     // A connection that was offered another protocol may be about to speak it: it carries nothing else.
     if answer.app_persists && answer.excess.is_empty() && upload.has_sent_all() && !task.upgrade {
@@ -162,6 +166,16 @@ async fn deliver(
     answer.download.forget(&worker);
     in_flight.end(Some(answer.status));
     after
+}
+
+const fn after_cut(cut: Cut, answer: &Answer) -> After {
+    match cut {
+        Cut::Client => After::Gone,
+        // A body that ends with the connection would look whole; a chunked or counted one shows that it was cut,
+        // and what the client has not read yet must not be destroyed by a reset.
+        Cut::App | Cut::Deadline | Cut::Stalled if answer.ends_with_connection => After::Abort,
+        Cut::App | Cut::Deadline | Cut::Stalled => After::Cut,
+    }
 }
 
 /// A response on its way, while the rest of the request may still be on its own.

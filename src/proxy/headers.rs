@@ -17,6 +17,9 @@ use super::{
 };
 use crate::config::KeepAlive;
 
+/// RFC 9110 §15.5.6: a 405 names what is allowed.
+pub const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+
 /// What the app is told about the client's side.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarding<'a> {
@@ -177,31 +180,36 @@ pub fn to_client(
     let passes_keep_alive =
         closing.verdict == Verdict::Persist && closing.policy == KeepAlive::Pass;
     for field in response.fields {
-        let passes = match Field::of(field.name) {
-            Field::Connection | Field::ContentLength | Field::TransferEncoding | Field::Upgrade => {
-                false
-            }
-            Field::KeepAlive => passes_keep_alive,
-            Field::HopByHop => is_challenge(field.name),
-            Field::Expect
-            | Field::Forwarded
-            | Field::ForwardedFor
-            | Field::ForwardedHost
-            | Field::ForwardedProto
-            | Field::Host
-            | Field::LookAlike
-            | Field::Other
-            | Field::Te
-            | Field::Trailer
-            | Field::UserAgent => !is_nominated(field, &response.nominated),
-        };
-        if passes {
+        if passes_to_client(field, response, passes_keep_alive) {
             put_field(out, field);
         }
     }
     put_body_fields(response, delivery, out);
     put_connection(closing, response.keep_alive_timeout.is_some() && passes_keep_alive, out);
     put(out, &[b"\r\n"]);
+}
+
+/// Whether a field of the app's response is for the client. `keep_alive` says whether the app's `Keep-Alive` is.
+#[must_use]
+pub fn passes_to_client(field: &Header<'_>, response: &Response<'_, '_>, keep_alive: bool) -> bool {
+    match Field::of(field.name) {
+        Field::Connection | Field::ContentLength | Field::TransferEncoding | Field::Upgrade => {
+            false
+        }
+        Field::KeepAlive => keep_alive,
+        Field::HopByHop => is_challenge(field.name),
+        Field::Expect
+        | Field::Forwarded
+        | Field::ForwardedFor
+        | Field::ForwardedHost
+        | Field::ForwardedProto
+        | Field::Host
+        | Field::LookAlike
+        | Field::Other
+        | Field::Te
+        | Field::Trailer
+        | Field::UserAgent => !is_nominated(field, &response.nominated),
+    }
 }
 
 fn put_body_fields(response: &Response<'_, '_>, delivery: Delivery, out: &mut Vec<u8>) {
@@ -274,8 +282,7 @@ pub fn fault(fault: Fault, to_head: bool, out: &mut Vec<u8>) {
         put(out, &[b"Retry-After: 1\r\n"]);
     }
     if fault == Fault::Connect {
-        // RFC 9110 §15.5.6: a 405 names what is allowed.
-        put(out, &[b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"]);
+        put(out, &[b"Allow: ", ALLOWED.as_bytes(), b"\r\n"]);
     }
     put(out, &[b"\r\n"]);
     if !to_head {
@@ -312,13 +319,18 @@ pub fn trailers(raw: &[u8], declared: &[u8], out: &mut Vec<u8>) -> Result<(), ht
         return Err(httparse::Error::NewLine);
     };
     for field in fields {
-        let is_declared =
-            list(declared).any(|name| name.eq_ignore_ascii_case(field.name.as_bytes()));
-        if is_declared && !is_forbidden_trailer(field.name) {
+        if is_passed_trailer(field.name, declared) {
             put_field(out, field);
         }
     }
     Ok(())
+}
+
+/// Whether a trailer of this name was declared and may come as a trailer.
+#[must_use]
+pub fn is_passed_trailer(name: &str, declared: &[u8]) -> bool {
+    let is_declared = list(declared).any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
+    is_declared && !is_forbidden_trailer(name)
 }
 
 /// The names in all `Trailer` lines, comma-separated; empty if there are none.

@@ -77,6 +77,18 @@ impl Socket {
         }
     }
 
+    /// Writes what the kernel takes of several slices.
+    pub(super) fn poll_write_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self.stream.borrow_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        }
+    }
+
     /// Looks into the receive queue itself: the reactor may not have heard of the newest bytes yet.
     pub(super) fn peek(&self) -> Peeked {
         let mut byte = [0u8; 1];

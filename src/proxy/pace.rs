@@ -48,6 +48,21 @@ pub fn goodbye_at(
     turn.max(started + parked_after).min(last)
 }
 
+/// When an HTTP/2 connection is told to go away: over `spread`, or over half of a budget that is shorter than twice
+/// that, because what its client asks elsewhere instead is no longer waited for here. One that came later begins its
+/// turn then, but all are told by the middle of the budget, or when they come.
+#[must_use]
+pub fn goaway_at(
+    departure: &Departure,
+    spread: Duration,
+    accepted_at: Uptime,
+    seed: f32,
+) -> Uptime {
+    let half = departure.budget() / 2;
+    let turn = spread.min(half).mul_f64(seed.clamp(0.0, 1.0).into());
+    (departure.since.max(accepted_at) + turn).min((departure.since + half).max(accepted_at))
+}
+
 /// When a stream that has no end of its own – a WebSocket, an event stream – is told goodbye: over `spread`, so that its
 /// clients do not come back in one herd, the last one `linger` before the deadline, so that its answer is heard.
 #[must_use]
@@ -113,6 +128,18 @@ mod tests {
         };
         assert_eq!([at(5_000, 1_000, 0.0), at(5_000, 1_000, 1.0)], [5_000, 15_000]);
         assert_eq!([at(5_000, 60_000, 0.0), at(5_000, 60_000, 0.5)], [60_000, 65_000]);
+    }
+
+    #[test]
+    fn goaways_come_early_and_over_the_spread() {
+        let at = |spread: u32, accepted, seed| {
+            let accepted = Uptime::from_millis(accepted);
+            goaway_at(&DRAIN, SECOND * spread, accepted, seed).as_millis()
+        };
+        assert_eq!([at(10, 0, 0.0), at(10, 0, 0.5), at(10, 0, 1.0)], [10_000, 15_000, 20_000]);
+        assert_eq!(at(600, 0, 1.0), 40_000, "a spread longer than the drain");
+        assert_eq!([at(10, 30_000, 0.5), at(10, 39_000, 0.5)], [35_000, 40_000]);
+        assert_eq!(at(10, 60_000, 1.0), 60_000, "one that comes late");
     }
 
     #[test]
