@@ -47,6 +47,7 @@ struct Innocent {
 impl Innocent {
     fn start(pod: &TestPod) -> Self {
         let (stop, proxy) = (Arc::new(AtomicBool::new(false)), pod.proxy);
+        let (begin, begun) = std::sync::mpsc::channel();
         let asking = thread("innocent", {
             let stop = Arc::clone(&stop);
             move || {
@@ -58,11 +59,13 @@ impl Innocent {
                     client.response(stream).expect(200);
                     longest = longest.max(asked.elapsed());
                     answered += 1;
+                    let _begun = begin.send(());
                     let_pass(ms(2));
                 }
                 (answered, longest)
             }
         });
+        begun.recv_timeout(PATIENCE).unwrap();
         Self { stop, asking }
     }
 
@@ -198,9 +201,11 @@ fn a_client_that_gives_up_now_and_then_is_served() {
     let (gate, app, pod) = polls();
     let mut client = Http2Client::connect(pod.proxy);
     for _ in 0..300 {
-        let (given_up, kept) = (client.get("/poll"), client.get("/"));
+        let (given_up, kept) = (client.get("/poll"), [client.get("/"), client.get("/")]);
         client.send(frame::reset(given_up, CANCEL));
-        client.response(kept).expect(200);
+        for stream in kept {
+            client.response(stream).expect(200);
+        }
     }
     client.expect_alive();
     assert_eq!(count(&pod, "fault_http2_flood"), 0);
@@ -464,6 +469,7 @@ fn a_connection_that_nobody_reads_is_given_up() {
     for _ in 0..20 {
         client.get("/large");
     }
+    app.wait_for_target("/large", 20);
     eventually("the connection is given up", PATIENCE, || {
         (count(&pod, "connections") == 0).then_some(())
     });
