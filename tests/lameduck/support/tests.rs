@@ -173,6 +173,9 @@ fn the_http2_client_speaks_with_a_stock_server() {
     client.send(frame::reset(parked[0], frame::code::CANCEL));
     let stream = client.post("/");
     client.upload(stream, &body[..15_000], 15_000, true);
+    client.wait("a window's worth", |client| {
+        (client.stream(stream).body.len() >= 10_000).then_some(())
+    });
     client.expect_alive();
     assert_eq!((client.stream(stream).body.len(), client.stream(stream).ended), (10_000, false));
     client.grant(stream, 5_000);
