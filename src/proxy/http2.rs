@@ -37,8 +37,9 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What each field counts for besides its bytes (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
-/// Bytes of a response that may wait in the connection for one stream's turn to be written.
-const SEND_BUFFER: usize = 64 * 1024;
+/// Bytes of a response that may wait in the connection for one stream's turn to be written: two frames, so that one
+/// is written while the next is read.
+const SEND_BUFFER: usize = 32 * 1024;
 /// Streams that were reset before we saw them (hyper's default), and that we had to reset ourselves (a tenth of its),
 /// before the connection is closed: CVE-2023-44487 and CVE-2025-8671.
 const RESETS_UNSEEN: usize = 20;

@@ -36,8 +36,12 @@ pub struct Facts {
 pub struct Rules {
     /// `LAMEDUCK_CLOSE_SPREAD`.
     pub close_spread: Duration,
-    /// `LAMEDUCK_IDLE_TIMEOUT`, or less while memory is scarce.
+    /// `LAMEDUCK_IDLE_TIMEOUT`.
     pub idle_timeout: Duration,
+    /// Since when memory is scarce, if it is.
+    pub scarce_since: Option<Uptime>,
+    /// `LAMEDUCK_DRAIN_QUIET`: what is idle for less may be between two requests.
+    pub quiet: Duration,
     /// `LAMEDUCK_MAX_CONNECTION_AGE`.
     pub max_age: Option<Duration>,
     /// `LAMEDUCK_MAX_REQUESTS_PER_CONNECTION`.
@@ -60,13 +64,17 @@ pub fn goaway_at(phase: &Phase, rules: &Rules, facts: &Facts) -> Uptime {
         Phase::Drained(_) => Uptime::ZERO,
     };
     let idle = facts.idle_since + rules.idle_timeout;
+    let quiet_since = facts.idle_since + rules.quiet;
+    let scarce = rules.scarce_since.map_or(Uptime::NEVER, |since| {
+        pace::early_close_at(since, quiet_since, rules.close_spread, facts.seed)
+    });
     let aged =
         rules.max_age.map_or(Uptime::NEVER, |age| facts.accepted_at + jittered(age, facts.seed));
     let used_up = match rules.max_requests {
         Some(max) if facts.requests >= max => Uptime::ZERO,
         Some(_) | None => Uptime::NEVER,
     };
-    by_phase.min(idle).min(aged).min(used_up)
+    by_phase.min(idle).min(scarce).min(aged).min(used_up)
 }
 
 fn portion(spread: Duration, seed: f32) -> Duration {
@@ -87,6 +95,8 @@ mod tests {
     const RULES: Rules = Rules {
         close_spread: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(620),
+        scarce_since: None,
+        quiet: Duration::from_secs(2),
         max_age: None,
         max_requests: None,
     };
@@ -105,6 +115,14 @@ mod tests {
         let counting = Rules { max_requests: Some(2), ..RULES };
         assert_eq!(goaway_at(&Phase::Serving, &counting, &FACTS), Uptime::NEVER);
         assert_eq!(at(&Phase::Serving, counting, Facts { requests: 2, ..FACTS }), 0);
+    }
+
+    #[test]
+    fn scarce_memory_tells_idle_connections_only() {
+        let scarce = Rules { scarce_since: Some(Uptime::from_millis(9_000)), ..RULES };
+        assert_eq!(goaway_at(&Phase::Serving, &scarce, &FACTS), Uptime::NEVER);
+        let idle = Facts { idle_since: Uptime::from_millis(3_000), ..FACTS };
+        assert_eq!(at(&Phase::Serving, scarce, idle), 14_000);
     }
 
     #[test]

@@ -196,6 +196,8 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
         Rules {
             close_spread: config.close_spread,
             idle_timeout: config.idle_timeout,
+            scarce_since: self.conn.worker.pressure.scarce_since(),
+            quiet: config.budget.drain_quiet(),
             max_age: config.max_connection_age,
             max_requests: config.max_requests_per_connection,
         }

@@ -80,6 +80,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
             let failure = match heard {
                 Ok((head, ends)) => {
                     let was_parked = self.parked.take().is_some();
+                    self.order.forget();
+                    self.upload.forget();
                     return Ok(Answer { head, ends, app, was_parked });
                 }
                 Err(failure) => failure,
@@ -90,7 +92,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 Failure::Stop(_) => false,
             };
             // A connection that dies under a parked request was not found dead: the app had accepted it.
-            if !is_safe || !may_retry || self.parked.is_some() || !self.upload.rewind() {
+            let is_possible = may_retry && self.parked.is_none() && self.order.can_be_sent();
+            if !is_safe || !is_possible || !self.upload.rewind() {
                 return Err(failure);
             }
             self.client.worker().tracker.add(Count::UpstreamRetries, 1);
@@ -111,7 +114,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         // An app that is gone while the pod leaves does not come back.
         let may_return = || !worker.phase().is_leaving();
         let lease = self.while_client_stays(upstream.connect(may_return)).await?;
-        lease.map(|lease| self.order.begin(lease)).map_err(Stop::Fault)
+        Ok(self.order.begin(lease.map_err(Stop::Fault)?))
     }
 
     async fn while_client_stays<F: Future>(&mut self, future: F) -> Result<F::Output, Stop> {
@@ -174,6 +177,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         let parked_at = self.order.record.started + worker.config.parked_after;
         if self.parked.is_none() && next.is_due(parked_at) {
             self.parked = Some(worker.tracker.guard(Count::Parked));
+            self.order.forget();
             self.upload.forget();
         }
         // The messages of a gRPC call may be minutes apart in both directions.

@@ -1,6 +1,5 @@
 //! One request as it waits to be sent: everything that is needed once its head is gone.
 
-use bytes::Bytes;
 use http::{header, request::Parts};
 
 use super::super::{
@@ -26,7 +25,8 @@ pub(super) struct Order {
     /// Whether it may be sent again although the app may have seen it.
     pub(super) is_idempotent: bool,
     has_body: bool,
-    head: Bytes,
+    /// For the app; empty once it has been given up.
+    head: Vec<u8>,
     chunked: bool,
     declared_trailers: Vec<u8>,
 }
@@ -57,20 +57,35 @@ impl Order {
             is_grpc: content_type.is_some_and(|value| grpc::is_grpc(value.as_bytes())),
             is_idempotent: request.is_idempotent(),
             has_body: !ends,
-            head: head.into(),
+            head,
             chunked: request.framing == Framing::Chunked,
             declared_trailers: headers::declared_trailers(request.fields),
         }
     }
 
-    /// Begins the exchange on a connection to the app.
-    pub(super) fn begin(&self, lease: Lease) -> App {
+    /// Begins the exchange on a connection to the app. The head is kept only if it may have to be sent again.
+    pub(super) fn begin(&mut self, lease: Lease) -> App {
+        let head = if lease.reused && self.is_idempotent {
+            self.head.clone()
+        } else {
+            std::mem::take(&mut self.head)
+        };
         let outline = Outline {
             chunked: self.chunked,
             has_body: self.has_body,
             to_head: self.to_head,
             declared_trailers: self.declared_trailers.clone(),
         };
-        App::Http1(Http1App::new(lease, self.head.to_vec(), outline))
+        App::Http1(Http1App::new(lease, head, outline))
+    }
+
+    /// Whether there is still something to send.
+    pub(super) const fn can_be_sent(&self) -> bool {
+        !self.head.is_empty()
+    }
+
+    /// Gives up what would be needed to send it again.
+    pub(super) fn forget(&mut self) {
+        self.head = Vec::new();
     }
 }

@@ -28,9 +28,11 @@ use crate::{
     units::Uptime,
 };
 
-/// Bytes that are read from the app at once, and the most that a stream holds while its client's window is closed:
-/// one frame of the size that every HTTP/2 client takes (RFC 9113 §4.2).
+/// Bytes that are read from the app at once: one frame of the size that every HTTP/2 client takes (RFC 9113 §4.2).
 const FRAME: usize = 16 * 1024;
+/// The most that a stream holds while its client's window is closed. Reading on is how the end of a response is found
+/// that needs no window; ten thousand streams that stand still hold 10 MiB.
+const HELD: usize = 1024;
 
 /// How a response has come to a proper end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +140,13 @@ impl<'a, 'c> Passing<'a, 'c> {
             match self.piece.take() {
                 None => {
                     let worker = &self.client.conn.worker;
-                    let piece = ready!(self.app.poll_piece(cx, worker, FRAME));
+                    self.send.reserve_capacity(FRAME);
+                    let limit = self.send.capacity().clamp(HELD, FRAME);
+                    let Poll::Ready(piece) = self.app.poll_piece(cx, worker, limit) else {
+                        // What one stream reserves of the connection's window no other can use.
+                        self.send.reserve_capacity(0);
+                        return Poll::Pending;
+                    };
                     self.moved_at = worker.clock.now();
                     self.piece = Some(piece.map_err(|_| Cut::App)?);
                 }
@@ -160,8 +168,7 @@ impl<'a, 'c> Passing<'a, 'c> {
         }
     }
 
-    /// Sends what the client's window has room for; the rest goes back to `piece`. Room is asked for only when there
-    /// is something to send, because what one stream reserves of the connection's window no other can use.
+    /// Sends what the client's window has room for; the rest goes back to `piece`.
     fn poll_send(&mut self, cx: &mut Context<'_>, mut data: Bytes) -> Poll<Result<(), Cut>> {
         self.send.reserve_capacity(data.len());
         while self.send.capacity() == 0 {
