@@ -494,6 +494,61 @@ fn an_upload_that_stands_still_is_given_up() {
     assert!(app.requests().iter().all(|r| r.target != "/stalled" || !r.complete));
 }
 
+/// The app is slow first, and then waits for a client that is: before and after the head of its answer.
+#[test]
+fn an_upload_that_stands_still_behind_a_slow_app_is_given_up() {
+    let app = FakeApp::new(|exchange| {
+        let early = exchange.request.target == "/early";
+        if early {
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+        }
+        let_pass(ms(500));
+        if !exchange.body().is_empty() {
+            exchange.send(if early {
+                "ok"
+            } else {
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+            });
+        }
+        Then::Close
+    });
+    let pod = TestPod::before(&app).env("BODY_TIMEOUT", "1s").start();
+    for path in ["/", "/early"] {
+        let mut client = Http2Client::connect(pod.proxy);
+        let stalled = client.post(path);
+        for _ in 0..20 {
+            client.upload(stalled, &[b'x'; 60_000], 16_384, false);
+        }
+        let sent = now();
+        let outcome = client.outcome(stalled);
+        assert!(
+            matches!(outcome, Outcome::Reset(_) | Outcome::Answered(408)),
+            "{path}: {outcome:?}"
+        );
+        assert!(sent.elapsed() < ms(5000), "{path}: given up after {:?}", sent.elapsed());
+    }
+    app.wait_until_only_idle();
+}
+
+/// The head comes at once, the body later than the client's patience with itself.
+#[test]
+fn a_stream_that_nobody_reads_is_given_up_also_behind_a_slow_app() {
+    let app = FakeApp::new(|exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+        let_pass(ms(500));
+        exchange.send([b'x'; 100_000]);
+        Then::Keep
+    });
+    let pod = TestPod::before(&app).env("BODY_TIMEOUT", "1s").start();
+    let mut client = Http2Client::with_settings(pod.proxy, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let stream = client.get("/");
+    client.head(stream);
+    let outcome = client.outcome(stream);
+    assert!(matches!(outcome, Outcome::Reset(_)), "{outcome:?}");
+    client.expect_alive();
+    app.wait_until_only_idle();
+}
+
 /// A body in single octets costs a frame each; that is slow, not hostile, as long as there is something in them.
 #[test]
 fn a_body_in_single_octets_is_served() {

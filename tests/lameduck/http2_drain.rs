@@ -471,7 +471,12 @@ fn drain_under_load(clients: u64, random: &mut Random) {
     let racers: Vec<_> = (0..clients)
         .map(|_| {
             let (mut random, proxy) = (random.fork(), pod.proxy);
-            thread("racer", move || race(&mut Http2Client::connect(proxy), &mut random))
+            // Some connect before the signal, some after it.
+            let before = random.up_to(ms(100));
+            thread("racer", move || {
+                let_pass(before);
+                race(&mut Http2Client::connect(proxy), &mut random)
+            })
         })
         .collect();
     let_pass(random.up_to(ms(80)));
