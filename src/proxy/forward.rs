@@ -23,7 +23,7 @@ use super::{
     relay::{Broken, End, Output, Relay},
     task::Task,
     upgrade,
-    upstream::Lease,
+    upstream::{Failure, Lease, protocol::Protocol},
     wait::{Answer, Wait},
     worker::Worker,
 };
@@ -72,14 +72,18 @@ async fn attempt(
 ) -> Result<After, Stop> {
     let worker = Rc::clone(&conn.worker);
     let upstream = &worker.upstreams[conn.route];
-    let mut reusable = upstream.reuse(task.record.started, task.replayable);
+    let mut reusable = match task.protocol {
+        Protocol::Http1 => upstream.reuse(task.record.started, task.replayable),
+        Protocol::Http2 => None,
+    };
+    let mut sent_again = false;
     loop {
         let lease = match reusable.take() {
             Some(lease) => lease,
             None => {
                 // An app that is gone while the pod leaves does not come back.
                 let may_return = || !worker.phase().is_leaving();
-                while_client_stays(conn, upstream.connect(may_return))
+                while_client_stays(conn, upstream.connect(task.protocol, may_return))
                     .await?
                     .map_err(Stop::Fault)?
             }
@@ -91,7 +95,8 @@ async fn attempt(
         };
         match sent {
             Ok(answer) => return Ok(deliver(conn, task, lease, upload, answer, in_flight).await),
-            Err(Stop::Silent) if lease.reused && task.replayable => {
+            Err(Stop::Silent) if !sent_again && may_send_again(&lease, task) => {
+                sent_again = true;
                 worker.tracker.add(Count::UpstreamRetries, 1);
                 task.message = upload.rewind();
                 if task.message.is_empty() {
@@ -99,8 +104,26 @@ async fn attempt(
                     return Err(Stop::Silent);
                 }
             }
+            Err(Stop::Silent) => return Err(why_silent(&lease)),
             Err(stop) => return Err(stop),
         }
+    }
+}
+
+/// Whether an app that has not answered can't have acted upon the request, or may do so twice.
+fn may_send_again(lease: &Lease, task: &Task) -> bool {
+    match lease.socket.failure() {
+        Some(Failure::Unprocessed) => true,
+        Some(Failure::Fault(_)) => false,
+        None => lease.reused && task.replayable,
+    }
+}
+
+fn why_silent(lease: &Lease) -> Stop {
+    match lease.socket.failure() {
+        Some(Failure::Fault(fault)) => Stop::Fault(fault),
+        Some(Failure::Unprocessed) => Stop::Fault(Fault::BadUpstream("it refused the stream")),
+        None => Stop::Silent,
     }
 }
 
@@ -112,7 +135,9 @@ fn upload(worker: &Worker, task: &mut Task, reused: bool) -> Relay {
     let message = std::mem::take(&mut task.message);
     let mut upload = Relay::new(task.body, output, message, worker, Count::ClientBytesIn);
     upload.pass_trailers(std::mem::take(&mut task.declared_trailers));
-    if reused && task.replayable {
+    // Over HTTP/2 an app may say that it did not look at a request: whatever it was, it may be sent again.
+    let is_all_there = task.protocol == Protocol::Http2 && task.body == Framing::None;
+    if reused && task.replayable || is_all_there {
         upload.retain();
     }
     if task.expects_continue {

@@ -3,6 +3,8 @@
 //! Heads are written straight from the bytes that were read: names, values, case and order stay as they came.
 //! Only fields for one hop are left out, and only those about this hop are added (RFC 9110 §7.6.1).
 
+pub mod http2;
+
 use std::{io::Write as _, net::IpAddr, time::Duration};
 
 use httparse::Header;
@@ -66,7 +68,8 @@ pub fn to_upstream(request: &Request<'_, '_>, forwarding: &Forwarding<'_>, out: 
             put_field(out, field);
         }
     }
-    put_forwarding(request, forwarding, &seen, out);
+    let host = request.host.unwrap_or(forwarding.default_host.as_bytes());
+    put_forwarding(host, forwarding, &seen, out);
     match request.framing {
         Framing::Chunked => put(out, &[b"Transfer-Encoding: chunked\r\n"]),
         Framing::Length(length) => put_length(out, length),
@@ -138,13 +141,7 @@ fn passes_to_upstream<'b>(
 /// Says who the peer is. What proxies in front have noted is appended to if they are trusted: nothing they noted is
 /// lost, and the app reads such lists from the right. Without trust it is replaced: an app that reads a list from
 /// the left would believe whatever a client says of itself.
-fn put_forwarding(
-    request: &Request<'_, '_>,
-    forwarding: &Forwarding<'_>,
-    seen: &Seen<'_>,
-    out: &mut Vec<u8>,
-) {
-    let host = request.host.unwrap_or(forwarding.default_host.as_bytes());
+fn put_forwarding(host: &[u8], forwarding: &Forwarding<'_>, seen: &Seen<'_>, out: &mut Vec<u8>) {
     put(out, &[b"X-Forwarded-For: "]);
     for earlier in &seen.forwarded_for {
         put(out, &[earlier, b", "]);

@@ -20,6 +20,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use super::upstream::{Adapter, Failure};
+
 /// A connected stream socket.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -28,6 +30,8 @@ pub(super) struct Socket {
 
 #[derive(Debug)]
 enum Stream {
+    /// One exchange over HTTP/2 with the app that looks like a connection of HTTP/1.1.
+    Http2(Box<Adapter>),
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -54,6 +58,28 @@ impl Socket {
         Self { stream: RefCell::new(Stream::Unix(stream)) }
     }
 
+    pub(super) fn http2(adapter: Adapter) -> Self {
+        Self { stream: RefCell::new(Stream::Http2(Box::new(adapter))) }
+    }
+
+    /// The exchange over HTTP/2 behind it, if that is what it is; else the socket again.
+    pub(super) fn into_http2(self) -> Result<Box<Adapter>, Self> {
+        match self.stream.into_inner() {
+            Stream::Http2(adapter) => Ok(adapter),
+            stream @ (Stream::Tcp(_) | Stream::Unix(_)) => {
+                Err(Self { stream: RefCell::new(stream) })
+            }
+        }
+    }
+
+    /// What HTTP/2 has said about the end of the exchange and HTTP/1.1 has no words for.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        match &*self.stream.borrow() {
+            Stream::Http2(adapter) => adapter.failure(),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
+    }
+
     /// Reads what is there; `Ok(0)` is the end.
     pub(super) fn poll_read(
         &self,
@@ -61,17 +87,27 @@ impl Socket {
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(into);
-        let result = match &mut *self.stream.borrow_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-        };
-        ready!(result)?;
+        ready!(self.poll_fill(cx, &mut buf))?;
         Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Reads what is there; nothing is the end.
+    pub(super) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self.stream.borrow_mut() {
+            Stream::Http2(adapter) => adapter.poll_read(cx, buf),
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 
     /// Writes what the kernel takes.
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self.stream.borrow_mut() {
+            Stream::Http2(adapter) => adapter.poll_write(cx, bytes),
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -84,6 +120,10 @@ impl Socket {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self.stream.borrow_mut() {
+            Stream::Http2(adapter) => {
+                let first = bytes.iter().find(|slice| !slice.is_empty());
+                adapter.poll_write(cx, first.map_or(&[], |slice| slice))
+            }
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
         }
@@ -94,6 +134,7 @@ impl Socket {
         let mut byte = [0u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let received = match &*self.stream.borrow() {
+            Stream::Http2(_) => return Peeked::Nothing,
             Stream::Tcp(stream) => rustix::net::recv(stream, &mut byte, flags),
             Stream::Unix(stream) => rustix::net::recv(stream, &mut byte, flags),
         };
@@ -109,6 +150,7 @@ impl Socket {
     pub(super) fn has_event(&self) -> Peeked {
         let mut byte = [0u8; 1];
         let read = match &*self.stream.borrow() {
+            Stream::Http2(_) => return Peeked::Nothing,
             Stream::Tcp(stream) => stream.try_read(&mut byte),
             Stream::Unix(stream) => stream.try_read(&mut byte),
         };
@@ -124,6 +166,7 @@ impl Socket {
     pub(super) fn is_closed_by_peer(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let ready = match &*self.stream.borrow() {
+            Stream::Http2(_) => return false,
             Stream::Tcp(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
             Stream::Unix(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
         };
@@ -136,6 +179,8 @@ impl Socket {
     pub(super) fn half_close(&self) {
         let shutdown = rustix::net::Shutdown::Write;
         let _gone = match &*self.stream.borrow() {
+            // The end of a request is in its framing, and only tunnels end otherwise.
+            Stream::Http2(_) => return,
             Stream::Tcp(stream) => rustix::net::shutdown(stream, shutdown),
             Stream::Unix(stream) => rustix::net::shutdown(stream, shutdown),
         };

@@ -7,8 +7,9 @@ use super::{
     headers::{self, Forwarding},
     record::Record,
     request::Request,
+    upstream::protocol::Protocol,
 };
-use crate::units::Uptime;
+use crate::{config::UpstreamProtocol, units::Uptime};
 
 /// One request as it waits to be sent.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Task {
     pub(super) takes_trailers: bool,
     /// Trailer names the client declared.
     pub(super) declared_trailers: Vec<u8>,
+    /// What it is sent in.
+    pub(super) protocol: Protocol,
     /// What is noted about it.
     pub(super) record: Record,
 }
@@ -77,10 +80,17 @@ impl Task {
                 Framing::Chunked => headers::declared_trailers(request.fields),
                 Framing::Length(_) | Framing::None | Framing::UntilClose => Vec::new(),
             },
+            protocol: protocol(config.upstream.protocol, request),
             record: Record::new(&conn.origin(), request, now),
         };
         Ok((task, inline.unwrap_or(0)))
     }
+}
+
+fn protocol(configured: UpstreamProtocol, request: &Request<'_, '_>) -> Protocol {
+    let is_type = |name: &str| name.eq_ignore_ascii_case("content-type");
+    let content_type = request.fields.iter().find(|field| is_type(field.name));
+    Protocol::choose(configured, content_type.map(|field| field.value), request.upgrade.is_some())
 }
 
 /// How many bytes of `rest` are the whole body, if it has a length, is all there and is wanted at once.

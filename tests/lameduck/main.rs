@@ -31,3 +31,4 @@ mod support;
 mod timers;
 mod upgrade;
 mod upstream;
+mod upstream_http2;

@@ -24,6 +24,7 @@ use crate::{
     proxy::{
         due::{self, Next, Stop},
         error::Fault,
+        upstream::protocol::Protocol,
     },
     tracker::{Count, Guard},
     units::Uptime,
@@ -115,7 +116,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         }
         // An app that is gone while the pod leaves does not come back.
         let may_return = || !worker.phase().is_leaving();
-        let lease = self.while_client_stays(upstream.connect(may_return)).await?;
+        let lease = self.while_client_stays(upstream.connect(Protocol::Http1, may_return)).await?;
         Ok(self.order.begin(lease.map_err(Stop::Fault)?))
     }
 
