@@ -30,6 +30,7 @@ mod task;
 mod upgrade;
 mod upstream;
 mod wait;
+pub mod websocket;
 mod worker;
 
 use std::{

@@ -54,6 +54,7 @@ const PURE: &[&str] = &[
     "proxy/preface",
     "proxy/request",
     "proxy/response",
+    "proxy/websocket",
     "units",
 ];
 

@@ -41,13 +41,13 @@ pub(super) async fn serve(mut conn: Conn) {
     let worker = Rc::clone(&conn.worker);
     let _open = worker.tracker.guard(Count::Connections);
     if conn.speaks == Speaks::Http2 {
-        return http2::serve(conn).await;
+        return Box::pin(http2::serve(conn)).await;
     }
     loop {
         let after = match conn.next_request().await {
             Next::Request(task) => forward::exchange(&mut conn, task).await,
             Next::Fault(fault) => conn.refuse(fault, false).await,
-            Next::Http2 => return http2::serve(conn).await,
+            Next::Http2 => return Box::pin(http2::serve(conn)).await,
             Next::HalfClose => {
                 worker.tracker.add(Count::ClosedIdle, 1);
                 conn.socket.half_close();

@@ -6,7 +6,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
 };
@@ -70,6 +70,9 @@ async fn attempt(
     task: &mut Task,
     in_flight: &mut InFlight,
 ) -> Result<After, Stop> {
+    if task.upgrade && upgrade::is_too_late(conn) {
+        return Err(Stop::Fault(Fault::LateUpgrade));
+    }
     let worker = Rc::clone(&conn.worker);
     let upstream = &worker.upstreams[conn.route];
     let mut reusable = match task.protocol {
@@ -83,9 +86,8 @@ async fn attempt(
             None => {
                 // An app that is gone while the pod leaves does not come back.
                 let may_return = || !worker.phase().is_leaving();
-                while_client_stays(conn, upstream.connect(task.protocol, may_return))
-                    .await?
-                    .map_err(Stop::Fault)?
+                let connecting = pin!(upstream.connect(task.protocol, may_return));
+                while_client_stays(conn, connecting).await?.map_err(Stop::Fault)?
             }
         };
         let mut upload = upload(&worker, task, lease.reused);
@@ -162,7 +164,9 @@ async fn deliver(
     }
     if answer.status == 101 {
         in_flight.become_tunnel();
-        return upgrade::run(conn, &lease, &mut answer, in_flight).await;
+        upload.forget(&worker);
+        // On the heap, so that tasks of connections that are no tunnels have no room for one.
+        return Box::pin(upgrade::run(conn, &lease, answer, in_flight)).await;
     }
     in_flight.enter_response();
     conn.alarm.arm();
@@ -275,9 +279,11 @@ impl Passing<'_> {
     }
 }
 
-/// Runs `future`, but not longer than the client stays.
-async fn while_client_stays<F: Future>(conn: &mut Conn, future: F) -> Result<F::Output, Stop> {
-    let mut future = pin!(future);
+/// Runs `future`, but not longer than the client stays. It comes pinned: a task would have room for it twice, else.
+async fn while_client_stays<F: Future>(
+    conn: &mut Conn,
+    mut future: Pin<&mut F>,
+) -> Result<F::Output, Stop> {
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));

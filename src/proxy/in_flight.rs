@@ -70,6 +70,14 @@ impl InFlight {
         self.stage = Stage::Tunnel;
     }
 
+    /// It has ended for its client: no drain waits for what is still to be done.
+    pub(super) fn let_go(&mut self) {
+        drop(self.guard.take());
+        if self.worker.phase().is_leaving() {
+            self.worker.tracker.announce_idle();
+        }
+    }
+
     /// The request has come to a proper end with `status`, or without one because the client left.
     pub(super) fn end(&mut self, status: Option<u16>) {
         let now = self.worker.clock.now();
@@ -132,9 +140,6 @@ impl Drop for InFlight {
         if let Some(count) = abandoned {
             self.worker.tracker.add(count, 1);
         }
-        drop(self.guard.take());
-        if self.worker.phase().is_leaving() {
-            self.worker.tracker.announce_idle();
-        }
+        self.let_go();
     }
 }

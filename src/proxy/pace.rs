@@ -64,7 +64,8 @@ pub fn goaway_at(
 }
 
 /// When a stream that has no end of its own – a WebSocket, an event stream – is told goodbye: over `spread`, so that its
-/// clients do not come back in one herd, the last one `linger` before the deadline, so that its answer is heard.
+/// clients do not come back in one herd, the last one `linger` before the deadline, so that its answer is heard. Of a
+/// budget too short for that, answers get half.
 #[must_use]
 pub fn stream_goodbye_at(
     departure: &Departure,
@@ -72,7 +73,7 @@ pub fn stream_goodbye_at(
     linger: Duration,
     seed: f32,
 ) -> Uptime {
-    half_close_at(departure, spread, linger, Duration::ZERO, seed)
+    half_close_at(departure, spread, linger.min(departure.budget() / 2), Duration::ZERO, seed)
 }
 
 /// When a connection that has been quiet since `quiet_since` is half-closed because memory is scarce since
@@ -149,6 +150,17 @@ mod tests {
         let short = Departure { deadline: Uptime::from_millis(11_000), ..DRAIN };
         assert_eq!(goodbye_at(&short, 0.0, Uptime::ZERO, SECOND).as_millis(), 10_700);
         assert_eq!(goodbye_at(&short, 1.0, Uptime::ZERO, SECOND).as_millis(), 10_950);
+    }
+
+    #[test]
+    fn streams_are_told_late_and_over_the_spread_also_when_the_linger_fills_the_budget() {
+        let at = |spread, linger, seed| {
+            stream_goodbye_at(&DRAIN, SECOND * spread, SECOND * linger, seed).as_millis()
+        };
+        assert_eq!([at(10, 2, 0.0), at(10, 2, 0.5), at(10, 2, 1.0)], [57_800, 62_800, 67_800]);
+        assert_eq!([at(600, 2, 0.0), at(600, 2, 1.0)], [10_000, 67_800]);
+        assert_eq!([at(0, 2, 0.0), at(0, 2, 1.0)], [67_800, 67_800]);
+        assert_eq!([at(600, 90, 0.0), at(600, 90, 1.0)], [10_000, 39_800]);
     }
 
     #[test]

@@ -32,3 +32,4 @@ mod timers;
 mod upgrade;
 mod upstream;
 mod upstream_http2;
+mod websocket;

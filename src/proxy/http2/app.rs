@@ -8,13 +8,15 @@ use std::task::{Context, Poll};
 
 pub(super) use self::http1::{Http1App, Outline};
 use super::message::{Broken, Heard, Piece};
-use crate::proxy::worker::Worker;
+use crate::proxy::{upstream::http2::Http2App, worker::Worker};
 
 /// One exchange with the app.
 #[derive(Debug)]
 pub(super) enum App {
     /// Over a connection of its own.
     Http1(Http1App),
+    /// On a stream of one that many share.
+    Http2(Http2App),
 }
 
 // === impl App ===
@@ -30,6 +32,7 @@ impl App {
     ) -> Poll<Result<(), Broken>> {
         match self {
             Self::Http1(app) => app.poll_send(cx, worker, piece),
+            Self::Http2(app) => app.poll_send(cx, piece),
         }
     }
 
@@ -41,6 +44,7 @@ impl App {
     ) -> Poll<Result<Heard, Broken>> {
         match self {
             Self::Http1(app) => app.poll_head(cx, worker),
+            Self::Http2(app) => app.poll_head(cx),
         }
     }
 
@@ -53,6 +57,7 @@ impl App {
     ) -> Poll<Result<Piece, Broken>> {
         match self {
             Self::Http1(app) => app.poll_piece(cx, worker, limit),
+            Self::Http2(app) => app.poll_piece(cx, limit),
         }
     }
 
@@ -60,6 +65,7 @@ impl App {
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::Http1(app) => app.is_over(),
+            Self::Http2(app) => app.has_ended(),
         }
     }
 
@@ -67,6 +73,7 @@ impl App {
     pub(super) fn is_reused(&self) -> bool {
         match self {
             Self::Http1(app) => app.is_reused(),
+            Self::Http2(app) => app.is_reused(),
         }
     }
 
@@ -75,6 +82,8 @@ impl App {
     pub(super) fn finish(self, worker: &Worker, route: usize) {
         match self {
             Self::Http1(app) => app.finish(worker, route),
+            // Its stream has ended with the response; the connection goes on without it.
+            Self::Http2(app) => drop(app),
         }
     }
 }

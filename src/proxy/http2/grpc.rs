@@ -61,15 +61,6 @@ impl Messages {
     }
 }
 
-/// Whether a `Content-Type` is gRPC's: `application/grpc`, alone, with a `+suffix` or with parameters. gRPC-Web is
-/// another protocol, for HTTP/1.1 too.
-#[must_use]
-pub fn is_grpc(content_type: &[u8]) -> bool {
-    const NAME: &[u8] = b"application/grpc";
-    let Some((name, rest)) = content_type.split_at_checked(NAME.len()) else { return false };
-    name.eq_ignore_ascii_case(NAME) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,27 +79,6 @@ mod tests {
                 seen += part.len();
                 assert_eq!(messages.at_boundary(), boundaries.contains(&seen), "{seen} of {size}");
             }
-        }
-    }
-
-    #[test]
-    fn grpc_is_told_from_what_only_begins_so() {
-        for yes in [
-            "application/grpc",
-            "application/grpc+proto",
-            "Application/gRPC; x=y",
-            "application/grpc ;a",
-        ] {
-            assert!(is_grpc(yes.as_bytes()), "{yes}");
-        }
-        for no in [
-            "application/grpc-web",
-            "application/grpc-web+proto",
-            "application/grp",
-            "text/plain",
-            "",
-        ] {
-            assert!(!is_grpc(no.as_bytes()), "{no}");
         }
     }
 }

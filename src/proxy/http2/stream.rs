@@ -61,7 +61,7 @@ pub(super) async fn serve(
     let mut client = Client { conn, respond, alarm: worker.alarms.add(), seed: worker.random() };
     let limits = worker.head_limits();
     let settled = request::settle(&parts, ends, limits, |request| {
-        Ok(Order::new(conn, is_first, request, &parts, ends))
+        Order::new(conn, is_first, request, &parts, ends)
     });
     drop(parts);
     match settled {

@@ -33,7 +33,7 @@ impl Protocol {
 }
 
 /// `application/grpc`, perhaps with a format (`+proto`) or parameters (`;…`).
-fn is_grpc(content_type: &[u8]) -> bool {
+pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let content_type = content_type.trim_ascii();
     content_type.split_at_checked(GRPC.len()).is_some_and(|(name, rest)| {

@@ -24,7 +24,6 @@ use crate::{
     proxy::{
         due::{self, Next, Stop},
         error::Fault,
-        upstream::protocol::Protocol,
     },
     tracker::{Count, Guard},
     units::Uptime,
@@ -110,23 +109,19 @@ impl<'a, 'c> Exchange<'a, 'c> {
         let conn = self.client.conn;
         let worker = &conn.worker;
         let upstream = &worker.upstreams[conn.route];
-        let replayable = self.order.is_idempotent && self.upload.state() == State::Done;
-        if reuse && let Some(lease) = upstream.reuse(self.order.record.started, replayable) {
-            return Ok(self.order.begin(lease));
+        let is_sent = self.upload.state() == State::Done;
+        if reuse && let Some(app) = self.order.reuse(upstream, is_sent) {
+            return Ok(app);
         }
         // An app that is gone while the pod leaves does not come back.
         let may_return = || !worker.phase().is_leaving();
-        let lease = self.while_client_stays(upstream.connect(Protocol::Http1, may_return)).await?;
-        Ok(self.order.begin(lease.map_err(Stop::Fault)?))
-    }
-
-    async fn while_client_stays<F: Future>(&mut self, future: F) -> Result<F::Output, Stop> {
-        let mut future = pin!(future);
+        let mut connecting = pin!(self.order.connect(upstream, may_return));
+        let respond = &mut self.client.respond;
         poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
+            if let Poll::Ready(opened) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(opened.map_err(Stop::Fault));
             }
-            self.client.respond.poll_reset(cx).map(|_| Err(Stop::ClientGone))
+            respond.poll_reset(cx).map(|_| Err(Stop::ClientGone))
         })
         .await
     }

@@ -193,7 +193,7 @@ impl Http2App {
     }
 
     /// Whether the app has said everything.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::proxy) fn has_ended(&self) -> bool {
         let at_end = self.body.as_ref().is_some_and(RecvStream::is_end_stream);
         self.ended || self.rest.is_empty() && at_end
     }
