@@ -21,6 +21,13 @@ test: real-servers ## install what the tests need and run all of them
 real-servers: ## install the real servers that tests/real/ runs the proxy in front of
 	@tests/real/install
 
+# How long each fuzz target runs, in seconds.
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## feed random input to everything that reads bytes or text of others
+	@fuzz/run $(FUZZ_SECONDS)
+
 .PHONY: bench
 bench: ## compare the proxy's cost with its peers'
 	@if [[ -x benches/peers/run ]]; then benches/peers/run; else echo "benches/peers/run is not there yet" >&2; exit 1; fi
@@ -31,6 +38,7 @@ lint: fmt clippy docs deny ## check formatting, lints, documentation and depende
 .PHONY: fmt
 fmt: ## check the formatting
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 
 .PHONY: clippy
 clippy: ## check the lints

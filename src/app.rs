@@ -23,7 +23,7 @@ use crate::{
         cgroup::{CGROUPS, Cgroup},
     },
     proxy::{Context, Workers},
-    readiness::{Prober, poll::watch_readiness, reach::watch_reach},
+    readiness::{Prober, missing::watch_missing, poll::watch_readiness, reach::watch_reach},
     signals::Signals,
     slots::Slots,
     telemetry,
@@ -101,8 +101,10 @@ pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError>
 async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io::Result<Outcome> {
     let Parts { config, clock, tracker, pressure, trigger, watch, prober, driver, reports } = parts;
     let mut tasks = JoinSet::new();
-    let upstreams = config.routes.iter().map(|route| route.upstream.clone()).collect();
+    let upstreams: Vec<_> = config.routes.iter().map(|route| route.upstream.clone()).collect();
     let connect_timeout = config.upstream.connect_timeout;
+    let missing = watch_missing(upstreams.clone(), connect_timeout, prober.clone(), watch.clone());
+    tasks.spawn(missing);
     tasks.spawn(watch_reach(upstreams, connect_timeout, watch.clone(), trigger));
     tasks.spawn(watch_readiness(prober, config.readiness_poll, watch.clone()));
     if let Some(url) = config.app_drain_url.clone() {

@@ -7,6 +7,7 @@
 mod grpc;
 pub(crate) mod http;
 pub mod judge;
+pub mod missing;
 pub mod poll;
 pub mod reach;
 #[cfg(test)]

@@ -54,7 +54,10 @@ pub(super) fn run(args: &DrainArgs, vars: &dyn Vars) -> anyhow::Result<ExitCode>
             Ok(waited) => waited.map(|()| ExitCode::SUCCESS),
             Err(_) => {
                 let limit = format_duration(args.timeout);
-                super::complain(&anyhow::anyhow!("not idle within {limit}; the drain goes on"));
+                let open = still_open(&client).await;
+                super::complain(&anyhow::anyhow!(
+                    "not idle within {limit}{open}; the drain goes on"
+                ));
                 Ok(ExitCode::from(exit::CUT))
             }
         }
@@ -110,6 +113,19 @@ fn judge(last: Option<&Snapshot>, now: &Snapshot) -> Wait {
     }
 }
 
+/// The load, and what is waited for.
+fn told(now: &Snapshot) -> String {
+    let (line, open) = (now.line(), now.open());
+    if open.is_empty() { line } else { format!("{line}; waits for {open}") }
+}
+
+/// What was waited for in vain, if the sidecar can still be asked.
+async fn still_open(client: &Client) -> String {
+    let status = client.demand(Method::GET, "/status", ANSWER_TIMEOUT).await;
+    let open = status.and_then(|body| Snapshot::parse(&body)).map(|now| now.open());
+    open.ok().filter(|open| !open.is_empty()).map_or(String::new(), |open| format!(": {open} left"))
+}
+
 fn bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} closed  {elapsed}  {wide_msg}")
         .expect("must be a valid template: it is a constant");
@@ -126,12 +142,12 @@ impl Progress<'_> {
                 let most = bar.length().unwrap_or_default().max(now.connections);
                 bar.set_length(most);
                 bar.set_position(most - now.connections);
-                bar.set_message(now.line());
+                bar.set_message(told(now));
                 Ok(())
             }
             Self::Lines(out) => {
-                let line = now.line();
-                if last.is_none_or(|last| last.line() != line) {
+                let line = told(now);
+                if last.is_none_or(|last| told(last) != line) {
                     writeln!(out, "{line}")?;
                 }
                 out.flush()

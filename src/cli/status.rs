@@ -148,6 +148,19 @@ impl Snapshot {
         )
     }
 
+    /// What keeps the sidecar from being idle; empty if nothing does.
+    pub(super) fn open(&self) -> String {
+        // Over HTTP/2 several requests share a connection, so that fewer of them are idle than this finds: none.
+        let busy = self.in_flight + self.tunnels;
+        let kinds = [
+            (self.in_flight, "request"),
+            (self.tunnels, "tunnel"),
+            (self.connections.saturating_sub(busy), "idle connection"),
+        ];
+        let open = kinds.into_iter().filter(|(count, _)| *count > 0);
+        open.map(|(count, what)| counted(count, what)).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether `error` only says that a sidecar that was leaving has left.
     pub(super) fn may_end(&self, error: &anyhow::Error) -> bool {
         let leaving = self.phase == "Draining" || self.phase == "Drained";

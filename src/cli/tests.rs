@@ -170,6 +170,7 @@ fn waiting_ends_when_nothing_is_open() {
     block_on(wait(&script.client(), SOON, Progress::Lines(&mut out))).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert_eq!(text.matches("Shedding (Manual): 2 connections").count(), 1, "{text}");
+    assert!(text.contains("; waits for 1 request, 1 idle connection\n"), "{text}");
     assert!(text.ends_with("idle: no connection is open\n"), "{text}");
     assert_eq!(script.served.join().unwrap().len(), 4);
 }

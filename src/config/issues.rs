@@ -72,7 +72,8 @@ impl std::error::Error for Issues {}
 
 impl fmt::Display for Issue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.subject, self.problem)
+        // A problem may quote a part of the value.
+        write!(f, "{}: {}", self.subject, printable(&self.problem.0))
     }
 }
 

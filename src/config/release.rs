@@ -1,6 +1,6 @@
 //! Pure. `LAMEDUCK_RELEASE`: which parked requests are answered early in a drain, and with what.
 //!
-//! Not here: answering them; that is `proxy/goodbye.rs`.
+//! Not here: answering them; that is `proxy/wait.rs`.
 
 use std::time::Duration;
 

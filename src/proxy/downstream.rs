@@ -96,10 +96,20 @@ impl Conn {
 
     /// Answers in the app's place; the connection ends with it.
     pub(super) async fn refuse(&mut self, fault: Fault, to_head: bool) -> After {
+        let answer = self.worker.take_buffer();
+        self.refuse_behind(answer, fault, to_head).await
+    }
+
+    /// As [`Conn::refuse`], behind bytes that the client has to get first.
+    pub(super) async fn refuse_behind(
+        &mut self,
+        mut answer: Vec<u8>,
+        fault: Fault,
+        to_head: bool,
+    ) -> After {
         tracing::debug!(peer = %self.peer, %fault, "answered by the proxy");
         self.worker.tracker.add(fault.count(), 1);
         self.worker.tracker.add(status_class(fault.status().0), 1);
-        let mut answer = self.worker.take_buffer();
         headers::fault(fault, to_head, &mut answer);
         let after = self.answer(answer).await;
         if after == After::Close && fault.is_clients() { After::Refused } else { after }

@@ -16,7 +16,7 @@ use super::{
     due::Stop,
     error::{Fault, status_class},
     framing::Framing,
-    headers,
+    goodbye, headers,
     in_flight::{Cut, InFlight},
     io::Socket,
     keep_alive::Verdict,
@@ -34,7 +34,8 @@ pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
     let worker = Rc::clone(&conn.worker);
     let mut in_flight = InFlight::begin(&worker, &mut task.record);
     let to_head = task.to_head;
-    match attempt(conn, &mut task, &mut in_flight).await {
+    let mut unsent = Vec::new();
+    match attempt(conn, &mut task, &mut in_flight, &mut unsent).await {
         Ok(after) => after,
         Err(Stop::ClientGone) => {
             worker.tracker.add(Count::ClientGone, 1);
@@ -44,31 +45,32 @@ pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
         Err(Stop::Release(status)) => {
             worker.tracker.add(Count::ParkedReleased, 1);
             worker.tracker.add(status_class(status.as_u16()), 1);
-            let mut bytes = worker.take_buffer();
-            headers::release(status, &mut bytes);
-            let after = conn.answer(bytes).await;
+            headers::release(status, &mut unsent);
+            let after = conn.answer(unsent).await;
             in_flight.end(Some(status.as_u16()));
             after
         }
         Err(Stop::Fault(fault)) => {
-            let after = conn.refuse(fault, to_head).await;
+            let after = conn.refuse_behind(unsent, fault, to_head).await;
             in_flight.end(Some(fault.status().0));
             after
         }
         Err(Stop::Silent) => {
             let fault = Fault::BadUpstream("it closed without an answer");
-            let after = conn.refuse(fault, to_head).await;
+            let after = conn.refuse_behind(unsent, fault, to_head).await;
             in_flight.end(Some(fault.status().0));
             after
         }
     }
 }
 
-/// Sends the request and passes the response on; sends it again if a reused connection turns out to be dead.
+/// Sends the request and passes the response on; sends it again if a reused connection turns out to be dead. If there
+/// is no response, the informational ones that the client has not taken yet are in `unsent`, the first perhaps in part.
 async fn attempt(
     conn: &mut Conn,
     task: &mut Task,
     in_flight: &mut InFlight,
+    unsent: &mut Vec<u8>,
 ) -> Result<After, Stop> {
     if task.upgrade && upgrade::is_too_late(conn) {
         return Err(Stop::Fault(Fault::LateUpgrade));
@@ -93,7 +95,9 @@ async fn attempt(
         let mut upload = upload(&worker, task, lease.reused);
         let sent = {
             let mut wait = Wait::new(conn, task, &lease.socket, &mut upload);
-            poll_fn(|cx| wait.poll(cx)).await
+            let sent = poll_fn(|cx| wait.poll(cx)).await;
+            *unsent = wait.into_unsent();
+            sent
         };
         match sent {
             Ok(answer) => return Ok(deliver(conn, task, lease, upload, answer, in_flight).await),
@@ -177,6 +181,7 @@ async fn deliver(
         upload: &mut upload,
         answer: &mut answer,
         started: task.record.started,
+        turn: Uptime::NEVER,
     };
     let passed = poll_fn(|cx| passing.poll(cx)).await;
     let after = match passed {
@@ -187,8 +192,13 @@ async fn deliver(
             return after_cut(cut, &answer);
         }
     };
+    let told_goodbye = answer.download.has_said_goodbye();
+    if told_goodbye {
+        worker.tracker.add(Count::GoodbyeSse, 1);
+    }
     // A connection that was offered another protocol may be about to speak it: it carries nothing else.
-    if answer.app_persists && answer.excess.is_empty() && upload.has_sent_all() && !task.upgrade {
+    let is_clean = answer.excess.is_empty() && upload.has_sent_all() && !told_goodbye;
+    if answer.app_persists && is_clean && !task.upgrade {
         upload.forget(&worker);
         worker.upstreams[conn.route].keep(lease, answer.hint, answer.is_bodiless);
     }
@@ -216,6 +226,8 @@ struct Passing<'a> {
     uploads: bool,
     answer: &'a mut Answer,
     started: Uptime,
+    /// When a response without an end of its own is told goodbye; known once the pod leaves.
+    turn: Uptime,
 }
 
 // === impl Passing ===
@@ -252,9 +264,9 @@ impl Passing<'_> {
         self.uploads && !self.upload.is_held() && !self.upload.has_read_all()
     }
 
-    /// Sets the alarm for the client's next move; once it rings, looks whether the response must be cut.
-    fn weigh(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-        let worker = &self.conn.worker;
+    /// Sets the alarm for the client's next move; once it rings, looks whether the response must be cut or ended.
+    fn weigh(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        let worker = Rc::clone(&self.conn.worker);
         let (upload, download) = (&*self.upload, &self.answer.download);
         let deadline = match (download.waits_for(), upload.waits_for()) {
             (End::Sink, _) => download.moved_at() + worker.config.timeouts.body,
@@ -271,10 +283,25 @@ impl Passing<'_> {
                 InFlightRule::Cut { since } if self.started < since => {
                     return Poll::Ready(Err(Cut::Deadline));
                 }
+                InFlightRule::Release(departure) if download.has_goodbye() => {
+                    self.turn = goodbye::stream_turn(
+                        &worker.config,
+                        &departure,
+                        self.conn.seed,
+                        self.started,
+                    );
+                }
                 InFlightRule::Cut { .. } | InFlightRule::Release(_) | InFlightRule::Serve => {}
             }
+            if worker.is_past(self.turn) {
+                self.turn = Uptime::NEVER;
+                self.answer.download.ask_for_goodbye();
+                if self.answer.download.has_said_goodbye() {
+                    return self.poll(cx);
+                }
+            }
         }
-        self.conn.alarm.set(cx, deadline);
+        self.conn.alarm.set(cx, deadline.min(self.turn));
         Poll::Pending
     }
 }

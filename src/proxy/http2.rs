@@ -17,7 +17,12 @@ mod session;
 mod stream;
 mod upload;
 
-use std::{cell::RefCell, future::poll_fn, panic::AssertUnwindSafe, task::Poll};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    task::Poll,
+};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, stream::FuturesUnordered};
@@ -29,7 +34,7 @@ use self::{
     session::{Ending, Farewell, Session},
 };
 use super::{downstream::Conn, linger};
-use crate::{config::Config, tracker::Count};
+use crate::{config::Config, tracker::Count, units::Uptime};
 
 /// Bytes of a request's body that a client may send before the app has taken them: what Envoy gives at the edge.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -52,7 +57,9 @@ pub(super) async fn serve(mut conn: Conn) {
     let worker = &conn.worker;
     let _open = worker.tracker.guard(Count::Http2Connections);
     let flood = RefCell::new(Flood::new(worker.clock.now()));
-    let io = Io { socket: &conn.socket, worker, flood: &flood, early };
+    let blocked_since = Cell::new(Uptime::NEVER);
+    let io =
+        Io { socket: &conn.socket, worker, flood: &flood, blocked_since: &blocked_since, early };
     let Some(h2) = shake_hands(conn, io).await else { return };
     let mut session = Session {
         conn,
@@ -62,6 +69,8 @@ pub(super) async fn serve(mut conn: Conn) {
         requests: 0,
         idle_since: worker.clock.now(),
         farewell: Farewell::Unsaid,
+        blocked_since: &blocked_since,
+        look_at: Uptime::NEVER,
     };
     conn.alarm.arm();
     let mut serve = |is_first, request, respond| {
@@ -162,6 +171,16 @@ async fn end(conn: &Conn, ending: Ending, requests: u64) {
             tracing::debug!(peer = %conn.peer, %error, "HTTP/2 connection closed");
             tracker.add(if is_flood { Count::FaultHttp2Flood } else { Count::FaultHttp2 }, 1);
             linger::after_last_response(conn, Count::ClosedFault).await;
+        }
+        Ending::Late => {
+            tracing::debug!(peer = %conn.peer, "HTTP/2 connection closed: a head that did not end");
+            tracker.add(Count::FaultHttp2, 1);
+            linger::after_last_response(conn, Count::ClosedFault).await;
+        }
+        Ending::Stalled => {
+            tracing::debug!(peer = %conn.peer, "HTTP/2 connection closed: nothing is read");
+            tracker.add(Count::ClientStalled, 1);
+            tracker.add(Count::ClosedFault, 1);
         }
         Ending::Flood => {
             tracing::debug!(peer = %conn.peer, "HTTP/2 connection closed: work without end");

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use super::{
     framing::{Decoder, Framing, FramingError, Step, write_chunk, write_last_chunk},
+    goodbye::Events,
     headers,
     io::Socket,
     worker::Worker,
@@ -20,6 +21,8 @@ pub(super) struct Relay {
     decoder: Decoder,
     output: Output,
     declared_trailers: Vec<u8>,
+    /// The body's events, if it is a stream of them.
+    events: Option<Events>,
     /// What has to be written, from `written` on.
     pending: Vec<u8>,
     written: usize,
@@ -77,6 +80,7 @@ impl Relay {
             decoder: Decoder::new(framing, worker.config.limits.max_header_size),
             output,
             declared_trailers: Vec::new(),
+            events: None,
             pending: head,
             written: 0,
             finished: false,
@@ -91,6 +95,31 @@ impl Relay {
     /// Lets the trailers of these names pass.
     pub(super) fn pass_trailers(&mut self, declared: Vec<u8>) {
         self.declared_trailers = declared;
+    }
+
+    /// Follows the body's events, so that it can be ended between two of them.
+    pub(super) fn follow(&mut self, events: Option<Events>) {
+        self.events = events;
+    }
+
+    /// Whether the body can be ended before its end, and nobody has asked for that.
+    pub(super) fn has_goodbye(&self) -> bool {
+        self.events.as_ref().is_some_and(Events::is_unasked)
+    }
+
+    /// Ends the body where no event is cut in two: at once or behind the event that has begun.
+    pub(super) fn ask_for_goodbye(&mut self) {
+        if let Some(events) = &mut self.events
+            && !self.finished
+        {
+            events.ask();
+            self.end_if_over();
+        }
+    }
+
+    /// Whether the body was ended by us.
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.events.as_ref().is_some_and(Events::is_over)
     }
 
     /// Keeps the head after it was written, for [`Relay::rewind`].
@@ -201,10 +230,13 @@ impl Relay {
         let mut rest = bytes;
         loop {
             match self.decoder.step(&mut rest).map_err(Broken::Framing)? {
-                Step::Data(data) => match self.output {
-                    Output::Chunked => write_chunk(data, &mut self.pending),
-                    Output::Plain => self.pending.extend_from_slice(data),
-                },
+                Step::Data(data) => {
+                    let data = self.before_goodbye(data);
+                    self.append(data);
+                    if self.end_if_over() {
+                        return Ok(bytes.len());
+                    }
+                }
                 Step::End => {
                     self.finish()?;
                     return Ok(bytes.len() - rest.len());
@@ -229,8 +261,12 @@ impl Relay {
         loop {
             match self.decoder.step(&mut rest).map_err(Broken::Framing)? {
                 Step::Data(data) => {
+                    let data = self.before_goodbye(data);
                     let taken = self.write_through(cx, data, sink)?;
                     self.count_if(worker, Count::ClientBytesOut, taken);
+                    if self.end_if_over() {
+                        return Ok(bytes.len());
+                    }
                 }
                 Step::End => {
                     self.finish()?;
@@ -238,6 +274,33 @@ impl Relay {
                 }
                 Step::More => return Ok(bytes.len()),
             }
+        }
+    }
+
+    /// What of the next bytes of the body still goes to the sink.
+    fn before_goodbye<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let Some(events) = &mut self.events else { return data };
+        &data[..events.take(data)]
+    }
+
+    /// Ends the body if its goodbye has been said; whether it was.
+    fn end_if_over(&mut self) -> bool {
+        let Some(events) = self.events.as_ref().filter(|events| events.is_over()) else {
+            return false;
+        };
+        let words = events.last_words();
+        self.append(&words);
+        if self.output == Output::Chunked {
+            write_last_chunk(&[], &mut self.pending);
+        }
+        self.finished = true;
+        true
+    }
+
+    fn append(&mut self, data: &[u8]) {
+        match self.output {
+            Output::Chunked => write_chunk(data, &mut self.pending),
+            Output::Plain => self.pending.extend_from_slice(data),
         }
     }
 

@@ -123,6 +123,11 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// What the client has not taken of the informational responses.
+    pub(super) fn into_unsent(self) -> Vec<u8> {
+        self.reply
+    }
+
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Stop> {
         if self.upload_state != Upload::Going {
             return Ok(());

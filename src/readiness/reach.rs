@@ -92,7 +92,8 @@ async fn try_all(upstreams: &[UpstreamAddr], timeout: Duration, quorum: Quorum) 
     if accepted { Some(Reach::Accepted) } else { refused.then_some(Reach::Refused) }
 }
 
-async fn try_one(upstream: UpstreamAddr, timeout: Duration) -> Option<Reach> {
+/// Tries one route; `None` says nothing about it.
+pub(super) async fn try_one(upstream: UpstreamAddr, timeout: Duration) -> Option<Reach> {
     let connected = tokio::time::timeout(timeout, async {
         match &upstream {
             UpstreamAddr::Tcp { host, port } => {

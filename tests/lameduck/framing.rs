@@ -461,6 +461,28 @@ fn an_unknown_expectation_is_417() {
 }
 
 #[test]
+fn our_answer_comes_behind_an_informational_response_that_the_client_took_in_part() {
+    let hint = format!("HTTP/1.1 103 Early Hints\r\nX-Fill: {}\r\n\r\n", "f".repeat(20_000));
+    let app = FakeApp::new(move |exchange| {
+        // Until the client's buffers are full, then until the proxy has had enough of it.
+        while exchange.send(&hint) {}
+        Then::Close
+    });
+    let pod = TestPod::before(&app).start();
+    let mut client = pod.client();
+    client.get("/");
+    app.wait_for(1);
+    app.wait_until_only_idle();
+    let response = client.response().expect(502).expect_close(true);
+    let fills: Vec<_> = response
+        .informational
+        .iter()
+        .map(|head| head.fields.get("x-fill").unwrap().len())
+        .collect();
+    assert!(fills.len() > 2 && fills.iter().all(|fill| *fill == 20_000), "{fills:?}");
+}
+
+#[test]
 fn informational_responses_pass_to_1_1_clients_only() {
     let app = FakeApp::new(|exchange| {
         exchange.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n");

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod client;
+pub mod http2;
 pub mod http2_app;
 pub mod kubelet;
 pub mod pod;
@@ -20,6 +21,7 @@ use std::{
 pub use self::{
     app::{FakeApp, Then},
     client::{RawClient, Response},
+    http2::Http2Client,
     kubelet::FakeKubelet,
     pod::TestPod,
     random::Random,

@@ -524,3 +524,13 @@ fn problems(vars: &MapVars) -> Vec<String> {
 fn check(vars: &MapVars, expected: &[&str]) {
     assert_eq!(problems(vars), expected);
 }
+
+/// Found by `fuzz/fuzz_targets/release_rules.rs`: the value was shown without its control characters, what was said
+/// about it quoted them.
+#[test]
+fn a_problem_is_one_line_whatever_the_value() {
+    let vars = MapVars::new().with("LAMEDUCK_RELEASE", "GET l\n\u{1b}[2J4");
+    let issues = Config::from_vars(&vars, &FACTS).unwrap_err().to_string();
+    assert_eq!(issues.lines().count(), 1, "{issues:?}");
+    assert!(!issues.contains(char::is_control), "{issues:?}");
+}

@@ -1,4 +1,5 @@
-//! Pure. Clients that make work without wanting anything: frames that carry no message, requests that are taken back.
+//! Pure. Clients that make work without wanting anything: frames that carry no message, requests that are taken back,
+//! heads that do not end.
 //!
 //! What one frame or one stream may cost is bounded by the h2 crate; how many of them may come for nothing is bounded
 //! here. Honest clients stay far below both limits, so reaching one ends the connection with `ENHANCE_YOUR_CALM`.
@@ -35,6 +36,10 @@ pub struct Flood {
     ended: u32,
     taken_back: u32,
     is_over: bool,
+    /// Since when the client has owed the rest of a head, or the settings that belong to the preface.
+    owes_since: Option<Uptime>,
+    /// A header block has begun and not ended.
+    in_block: bool,
 }
 
 /// Finds the frames in bytes as they pass.
@@ -43,6 +48,8 @@ struct Scanner {
     header: [u8; HEADER],
     have: usize,
     skip: usize,
+    has_found: bool,
+    in_data: bool,
 }
 
 /// A frame's header, as far as it matters here.
@@ -55,7 +62,9 @@ struct Frame {
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 // === impl Flood ===
 
@@ -71,7 +80,15 @@ impl Flood {
             ended: 0,
             taken_back: 0,
             is_over: false,
+            owes_since: Some(now),
+            in_block: false,
         }
+    }
+
+    /// Since when the rest of a head, or what belongs to the preface, has been waited for; [`Uptime::NEVER`] if it is not.
+    #[must_use]
+    pub fn owes_since(&self) -> Uptime {
+        self.owes_since.unwrap_or(Uptime::NEVER)
     }
 
     /// Whether it is too much.
@@ -83,7 +100,19 @@ impl Flood {
     /// Notes bytes that came from the client.
     pub fn read(&mut self, bytes: &[u8], now: Uptime) {
         let mut for_nothing = 0;
-        self.read.scan(bytes, |frame| for_nothing += u32::from(frame.is_for_nothing()));
+        let (in_block, owes_since) = (&mut self.in_block, &mut self.owes_since);
+        self.read.scan(bytes, |frame| {
+            for_nothing += u32::from(frame.is_for_nothing());
+            if !std::mem::replace(in_block, frame.leaves_block_open()) {
+                *owes_since = None;
+            }
+        });
+        if self.in_block || self.read.is_within_frame() {
+            // What is missing of a body has a limit of its own; a frame's other kinds are short, and waited for as a head.
+            self.owes_since = self.owes_since.or(Some(now));
+        } else if self.read.has_found {
+            self.owes_since = None;
+        }
         if for_nothing > 0 {
             self.refill(now);
             self.is_over |= for_nothing > self.left;
@@ -126,7 +155,12 @@ impl Flood {
 
 impl Scanner {
     const fn new(skip: usize) -> Self {
-        Self { header: [0; HEADER], have: 0, skip }
+        Self { header: [0; HEADER], have: 0, skip, has_found: false, in_data: false }
+    }
+
+    /// Whether the last bytes were the beginning of a frame, of which the rest must come for anything to happen.
+    const fn is_within_frame(&self) -> bool {
+        self.have > 0 || (self.has_found && self.skip > 0 && !self.in_data)
     }
 
     fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
@@ -144,6 +178,7 @@ impl Scanner {
             if self.have == HEADER {
                 let frame = Frame::read(&self.header);
                 (self.have, self.skip) = (0, frame.length);
+                (self.has_found, self.in_data) = (true, frame.kind == DATA);
                 found(frame);
             }
         }
@@ -153,6 +188,11 @@ impl Scanner {
 // === impl Frame ===
 
 impl Frame {
+    /// Whether the header block that it begins or goes on with is not over.
+    const fn leaves_block_open(self) -> bool {
+        matches!(self.kind, HEADERS | CONTINUATION) && self.flags & END_HEADERS == 0
+    }
+
     fn read(header: &[u8; HEADER]) -> Self {
         let [high, middle, low, kind, flags, ..] = *header;
         let length = u32::from_be_bytes([0, high, middle, low]);
@@ -162,7 +202,6 @@ impl Frame {
     /// Whether it brings a request no further: everything but HEADERS, its continuation – both are bounded by the size
     /// of a head – and bytes of a body.
     const fn is_for_nothing(self) -> bool {
-        const CONTINUATION: u8 = 9;
         match self.kind {
             DATA => self.length == 0 && self.flags & END_STREAM == 0,
             HEADERS | CONTINUATION => false,
@@ -238,6 +277,30 @@ mod tests {
             bytes.chunks(size).for_each(|part| scanner.scan(part, |frame| kinds.push(frame.kind)));
             assert_eq!(kinds, [1, 6, 0], "in parts of {size}");
         }
+    }
+
+    #[test]
+    fn the_rest_of_a_head_is_owed_until_it_has_come() {
+        let at = Uptime::from_millis;
+        let mut flood = begun();
+        assert_eq!(flood.owes_since(), Uptime::ZERO, "settings");
+        flood.read(&frame(4, 0, 6), at(1_000));
+        assert_eq!(flood.owes_since(), Uptime::NEVER);
+        let head = frame(HEADERS, 0, 20);
+        flood.read(&head[..15], at(2_000));
+        flood.read(&head[15..], at(3_000));
+        assert_eq!(flood.owes_since(), at(2_000), "an open block");
+        flood.read(&frame(CONTINUATION, 0, 10), at(4_000));
+        assert_eq!(flood.owes_since(), at(2_000), "an open block, whatever is added");
+        flood.read(&frame(CONTINUATION, END_HEADERS, 10), at(5_000));
+        assert_eq!(flood.owes_since(), Uptime::NEVER);
+        flood.read(&frame(DATA, 0, 10)[..12], at(6_000));
+        assert_eq!(flood.owes_since(), Uptime::NEVER, "a body is not a head");
+        flood.read(&frame(DATA, 0, 10)[12..], at(6_500));
+        let two = [frame(HEADERS, END_HEADERS, 20), frame(HEADERS, END_HEADERS, 20)].concat();
+        flood.read(&two[..20], at(7_000));
+        flood.read(&two[20..40], at(8_000));
+        assert_eq!(flood.owes_since(), at(8_000), "the next head");
     }
 
     #[test]

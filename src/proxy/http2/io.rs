@@ -3,7 +3,7 @@
 //! Frames are counted as they pass, because the crate does not tell of those that carry no message.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -15,6 +15,7 @@ use super::flood::Flood;
 use crate::{
     proxy::{io::Socket, worker::Worker},
     tracker::Count,
+    units::Uptime,
 };
 
 /// One client connection as the h2 crate sees it.
@@ -23,6 +24,8 @@ pub(super) struct Io<'a> {
     pub(super) socket: &'a Socket,
     pub(super) worker: &'a Worker,
     pub(super) flood: &'a RefCell<Flood>,
+    /// Since when the socket has taken nothing of what is to be written; [`Uptime::NEVER`] if it takes what there is.
+    pub(super) blocked_since: &'a Cell<Uptime>,
     /// Bytes read before, not taken yet.
     pub(super) early: Vec<u8>,
 }
@@ -30,6 +33,16 @@ pub(super) struct Io<'a> {
 // === impl Io ===
 
 impl Io<'_> {
+    /// Notes whether the socket took anything.
+    fn tried<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_ready() {
+            self.blocked_since.set(Uptime::NEVER);
+        } else if self.blocked_since.get() == Uptime::NEVER {
+            self.blocked_since.set(self.worker.clock.now());
+        }
+        written
+    }
+
     fn wrote(&self, wrote: usize, bytes: &[io::IoSlice<'_>]) {
         self.worker.tracker.add(Count::ClientBytesOut, wrote as u64);
         let mut left = wrote;
@@ -73,7 +86,7 @@ impl AsyncWrite for Io<'_> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let n = ready!(self.socket.poll_write(cx, bytes))?;
+        let n = ready!(self.tried(self.socket.poll_write(cx, bytes)))?;
         self.wrote(n, &[io::IoSlice::new(bytes)]);
         Poll::Ready(Ok(n))
     }
@@ -83,7 +96,7 @@ impl AsyncWrite for Io<'_> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let n = ready!(self.socket.poll_write_vectored(cx, bytes))?;
+        let n = ready!(self.tried(self.socket.poll_write_vectored(cx, bytes)))?;
         self.wrote(n, bytes);
         Poll::Ready(Ok(n))
     }

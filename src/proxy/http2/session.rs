@@ -8,7 +8,7 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
     task::{Context, Poll},
@@ -42,6 +42,10 @@ pub(super) enum Ending {
     Fault(h2::Error),
     /// The client made work without end.
     Flood,
+    /// The client did not end what it had begun: a head, or the preface.
+    Late,
+    /// The client has not read anything for too long.
+    Stalled,
     /// The client was told to go away, and has read everything.
     Told,
     /// The client was told to go away and did not close.
@@ -57,6 +61,9 @@ pub(super) struct Session<'a, S> {
     pub(super) requests: u64,
     pub(super) idle_since: Uptime,
     pub(super) farewell: Farewell,
+    pub(super) blocked_since: &'a Cell<Uptime>,
+    /// When the alarm rings at the latest.
+    pub(super) look_at: Uptime,
 }
 
 /// How far the connection has been told to go away.
@@ -93,13 +100,14 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
                     if self.flood.borrow().is_over() {
                         return Poll::Ready(Ending::Flood);
                     }
-                    if !self.conn.alarm.take_rung() {
+                    let is_sooner = self.limit().0 < self.look_at;
+                    if !self.conn.alarm.take_rung() && !is_sooner {
                         return Poll::Pending;
                     }
                     match self.weigh(cx) {
                         // What it has begun to say is written by polling the connection.
                         Some(Weighed::Said) => {}
-                        Some(Weighed::Over) => return Poll::Ready(Ending::Ignored),
+                        Some(Weighed::Over(ending)) => return Poll::Ready(ending),
                         None => return Poll::Pending,
                     }
                 }
@@ -143,6 +151,10 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
         let worker = &self.conn.worker;
         let now = worker.clock.now();
         let phase = worker.phase();
+        let (limit, ending) = self.limit();
+        if now >= limit {
+            return Some(Weighed::Over(ending));
+        }
         let look_at = match self.farewell {
             Farewell::Unsaid => {
                 let at = farewell::goaway_at(&phase, &self.rules(), &self.facts());
@@ -167,11 +179,24 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
                 // The end of the last stream arms the alarm, too; what is left of it to be written is waited for here.
                 if now < until { until } else { now + WRITING }
             }
-            Farewell::Final(at) if now >= at + worker.config.linger => return Some(Weighed::Over),
+            Farewell::Final(at) if now >= at + worker.config.linger => {
+                return Some(Weighed::Over(Ending::Ignored));
+            }
             Farewell::Final(at) => at + worker.config.linger,
         };
-        self.conn.alarm.set(cx, look_at);
+        self.look_at = look_at.min(limit);
+        self.conn.alarm.set(cx, self.look_at);
         None
+    }
+
+    /// Until when the client must have read or sent more, and how the connection ends if it has not. While nothing can
+    /// be written, the h2 crate does not read either, so what seems to be owed may lie in the kernel.
+    fn limit(&self) -> (Uptime, Ending) {
+        let timeouts = &self.conn.worker.config.timeouts;
+        match self.blocked_since.get() {
+            Uptime::NEVER => (self.flood.borrow().owes_since() + timeouts.header, Ending::Late),
+            since => (since + timeouts.body, Ending::Stalled),
+        }
     }
 
     /// How long the client may take to answer the PING. Once the drain is over, the process waits for nothing else.
@@ -208,10 +233,10 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
 const WRITING: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What weighing came to, if the connection has to be polled or is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Weighed {
-    /// It did not go although it was told.
-    Over,
+    /// It ends in this way.
+    Over(Ending),
     /// Something is to be written.
     Said,
 }

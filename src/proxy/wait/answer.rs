@@ -7,6 +7,7 @@ use crate::{
     proxy::{
         error::Fault,
         framing::Framing,
+        goodbye::Events,
         headers::{self, Delivery},
         keep_alive::{self, Facts, Verdict},
         relay::{Output, Relay},
@@ -91,6 +92,10 @@ impl Wait<'_> {
             Relay::new(response.framing, output, head, worker, Count::ClientBytesOut);
         if chunked && self.task.takes_trailers {
             download.pass_trailers(headers::declared_trailers(response.fields));
+        }
+        if matches!(response.framing, Framing::Chunked | Framing::UntilClose) {
+            let fields = response.fields.iter().map(|field| (field.name, field.value));
+            download.follow(Events::of(response.status, fields, worker.config.sse_retry));
         }
         let used =
             download.feed(rest).map_err(|_| Fault::BadUpstream("its chunked body is broken"))?;

@@ -55,6 +55,8 @@ pub(super) struct Exchange<'a, 'c> {
     parked: Option<Guard>,
     /// Since when the app has had all of the request, or will not take more.
     waits_since: Option<Uptime>,
+    /// When the alarm rings at the latest.
+    look_at: Uptime,
 }
 
 // === impl Exchange ===
@@ -65,7 +67,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         order: &'a mut Order,
         upload: &'a mut Upload,
     ) -> Self {
-        Self { client, order, upload, parked: None, waits_since: None }
+        Self { client, order, upload, parked: None, waits_since: None, look_at: Uptime::NEVER }
     }
 
     /// Sends the request and waits for the response head; sends it again, once, if that is safe.
@@ -156,7 +158,9 @@ impl<'a, 'c> Exchange<'a, 'c> {
             // From here on the response timeout runs.
             self.client.alarm.arm();
         }
-        if !self.client.alarm.take_rung() {
+        // The app may have taken what it was slow to take, and the client is waited for.
+        let is_sooner = self.upload_limit() < self.look_at;
+        if !self.client.alarm.take_rung() && !is_sooner {
             return Poll::Pending;
         }
         match self.weigh(cx) {
@@ -176,11 +180,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             self.order.forget();
             self.upload.forget();
         }
-        // The messages of a gRPC call may be minutes apart in both directions.
-        if self.upload.state() == State::WaitsForClient
-            && !self.order.is_grpc
-            && next.is_due(self.upload.moved_at() + worker.config.timeouts.body)
-        {
+        if next.is_due(self.upload_limit()) {
             return Err(Stop::Fault(Fault::RequestTimeout));
         }
         if let (Some(limit), Some(since)) =
@@ -190,8 +190,18 @@ impl<'a, 'c> Exchange<'a, 'c> {
             return Err(Stop::Fault(Fault::UpstreamTimeout));
         }
         due::weigh_phase(worker, &self.order.record, self.client.seed, &mut next)?;
+        self.look_at = next.at;
         self.client.alarm.set(cx, next.at);
         Ok(())
+    }
+
+    /// Until when the client must have sent more. The messages of a gRPC call may be minutes apart in both directions.
+    fn upload_limit(&self) -> Uptime {
+        if self.upload.state() == State::WaitsForClient && !self.order.is_grpc {
+            self.upload.moved_at() + self.client.worker().config.timeouts.body
+        } else {
+            Uptime::NEVER
+        }
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Passing<'a, 'c> {
     piece: Option<Piece>,
     is_over: bool,
     moved_at: Uptime,
+    /// When the alarm rings at the latest.
+    look_at: Uptime,
     started: Uptime,
     ending: Ending,
     /// Whether the response ends as soon as its protocol allows.
@@ -91,6 +93,7 @@ impl<'a, 'c> Passing<'a, 'c> {
             piece,
             is_over,
             moved_at,
+            look_at: Uptime::NEVER,
             started,
             ending,
             goodbye_due: false,
@@ -126,7 +129,9 @@ impl<'a, 'c> Passing<'a, 'c> {
         if let Poll::Ready(passed) = self.poll_body(cx) {
             return Poll::Ready(passed);
         }
-        if self.client.alarm.take_rung() {
+        // What is waited for may have changed since the alarm was set: from the app, who may take its time, to the client.
+        let is_sooner = self.limit() < self.look_at;
+        if self.client.alarm.take_rung() || is_sooner {
             return self.weigh(cx);
         }
         Poll::Pending
@@ -220,6 +225,7 @@ impl<'a, 'c> Passing<'a, 'c> {
             }
             InFlightRule::Cut { .. } | InFlightRule::Serve => {}
         }
+        self.look_at = next;
         self.client.alarm.set(cx, next);
         Poll::Pending
     }
