@@ -3,7 +3,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::{
@@ -16,6 +19,7 @@ use tokio::{
 pub(crate) struct Front {
     pub(crate) addr: SocketAddr,
     endpoint: Arc<Mutex<SocketAddr>>,
+    accepted: Arc<AtomicU64>,
     /// Held for its drop.
     _task: JoinSet<()>,
 }
@@ -29,8 +33,14 @@ impl Front {
         let addr = listener.local_addr().map_err(say)?;
         let endpoint = Arc::new(Mutex::new(endpoint));
         let mut task = JoinSet::new();
-        task.spawn(steer(listener, Arc::clone(&endpoint)));
-        Ok(Self { addr, endpoint, _task: task })
+        let accepted = Arc::default();
+        task.spawn(steer(listener, Arc::clone(&endpoint), Arc::clone(&accepted)));
+        Ok(Self { addr, endpoint, accepted, _task: task })
+    }
+
+    /// Connections so far.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// New connections go there from now on.
@@ -41,9 +51,10 @@ impl Front {
 
 // === helpers ===
 
-async fn steer(listener: TcpListener, endpoint: Arc<Mutex<SocketAddr>>) {
+async fn steer(listener: TcpListener, endpoint: Arc<Mutex<SocketAddr>>, accepted: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
+        accepted.fetch_add(1, Ordering::Relaxed);
         while connections.try_join_next().is_some() {}
         let endpoint = *endpoint.lock().unwrap_or_else(PoisonError::into_inner);
         connections.spawn(carry(client, endpoint));

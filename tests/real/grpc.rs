@@ -103,10 +103,11 @@ async fn play_drains(python: &Path, pods: &mut [Pod]) -> Result<(), String> {
     }
     let took: Vec<_> = drains.iter().map(|(_, took)| format!("{took:.1?}")).collect();
     println!(
-        "grpc: {} calls, {} a second, slowest {} ms, 0 failed; {} streams told goodbye; drains took {}",
+        "grpc: {} calls, {} a second, slowest {} ms, 0 failed, on {} connections; {} streams told goodbye; drains took {}",
         done["answered"],
         done["rate"],
         done["slowest_ms"],
+        front.accepted(),
         done["stream_ends"].as_array().map_or(0, Vec::len),
         took.join(", "),
     );

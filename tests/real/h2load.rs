@@ -71,8 +71,10 @@ async fn play(
     }
     expect_goodbyes(&report)?;
     println!(
-        "h2load: {} requests, {:.0} a second, 0 failed; drained in {took:.1?}",
-        tally.succeeded, tally.rate
+        "h2load: {} requests, {:.0} a second, 0 failed, on {} connections; drained in {took:.1?}",
+        tally.succeeded,
+        tally.rate,
+        front.accepted(),
     );
     Ok(())
 }
