@@ -36,7 +36,6 @@ enum Next {
 /// Serves the connection until it ends.
 pub(super) async fn serve(mut conn: Conn) {
     let worker = Rc::clone(&conn.worker);
-    let _open = worker.tracker.guard(Count::Connections);
     loop {
         let after = match conn.next_request().await {
             Next::Request(task) => forward::exchange(&mut conn, task).await,
@@ -47,6 +46,7 @@ pub(super) async fn serve(mut conn: Conn) {
                 return linger::after_idle(&conn).await;
             }
             Next::Closed => {
+                conn.socket.end();
                 worker.tracker.add(Count::ClosedByPeer, 1);
                 if conn.requests == 0 && conn.inbox.is_empty() {
                     // A balancer's look at the port: it goes on as long as the pod has an address.

@@ -99,8 +99,17 @@ impl Conn {
         let mut written = 0;
         self.alarm.arm();
         let after = poll_fn(|cx| {
-            while written < bytes.len() {
-                match self.socket.poll_write(cx, &bytes[written..]) {
+            loop {
+                let progress = if written < bytes.len() {
+                    self.socket.poll_write(cx, &bytes[written..])
+                } else {
+                    // All of it counts as written once the kernel has it.
+                    self.socket.poll_flush(cx).map_ok(|()| 0)
+                };
+                match progress {
+                    Poll::Ready(Ok(0)) if written == bytes.len() => {
+                        return Poll::Ready(After::Close);
+                    }
                     Poll::Ready(Ok(n)) if n > 0 => written += n,
                     Poll::Ready(_) => return Poll::Ready(After::Gone),
                     Poll::Pending if self.alarm.take_rung() && self.worker.is_past(give_up) => {
@@ -112,7 +121,6 @@ impl Conn {
                     }
                 }
             }
-            Poll::Ready(After::Close)
         })
         .await;
         self.worker.tracker.add(Count::ClientBytesOut, written as u64);

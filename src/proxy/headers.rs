@@ -22,10 +22,21 @@ use crate::config::KeepAlive;
 pub struct Forwarding<'a> {
     /// The client's address.
     pub peer: IpAddr,
+    /// How the peer has connected.
+    pub scheme: Scheme,
     /// Whether the peer is a proxy whose `X-Forwarded-…` and `Forwarded` are believed.
     pub trusted: bool,
     /// `Host` for clients that sent none (HTTP/1.0).
     pub default_host: &'a str,
+}
+
+/// How the peer has connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// With TLS that ended here.
+    Https,
 }
 
 /// What the client is told about its connection.
@@ -114,6 +125,7 @@ fn passes_to_upstream<'b>(
             }
             false
         }
+        Field::ClientCertificate => forwarding.trusted && !is_nominated(field, &request.nominated),
         Field::Forwarded => {
             seen.forwarded = true;
             forwarding.trusted && !is_nominated(field, &request.nominated)
@@ -142,6 +154,10 @@ fn put_forwarding(
     out: &mut Vec<u8>,
 ) {
     let host = request.host.unwrap_or(forwarding.default_host.as_bytes());
+    let scheme: &[u8] = match forwarding.scheme {
+        Scheme::Http => b"http",
+        Scheme::Https => b"https",
+    };
     put(out, &[b"X-Forwarded-For: "]);
     for earlier in &seen.forwarded_for {
         put(out, &[earlier, b", "]);
@@ -149,7 +165,7 @@ fn put_forwarding(
     put_display(out, forwarding.peer);
     put(out, &[b"\r\n"]);
     if !seen.proto {
-        put(out, &[b"X-Forwarded-Proto: http\r\n"]);
+        put(out, &[b"X-Forwarded-Proto: ", scheme, b"\r\n"]);
     }
     if !seen.host {
         put(out, &[b"X-Forwarded-Host: ", host, b"\r\n"]);
@@ -160,7 +176,7 @@ fn put_forwarding(
             if forwarding.peer.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
         put(out, &[b"Forwarded: for=", open]);
         put_display(out, forwarding.peer);
-        put(out, &[close, b";proto=http\r\n"]);
+        put(out, &[close, b";proto=", scheme, b"\r\n"]);
     }
 }
 
@@ -183,7 +199,8 @@ pub fn to_client(
             }
             Field::KeepAlive => passes_keep_alive,
             Field::HopByHop => is_challenge(field.name),
-            Field::Expect
+            Field::ClientCertificate
+            | Field::Expect
             | Field::Forwarded
             | Field::ForwardedFor
             | Field::ForwardedHost

@@ -9,7 +9,7 @@ use super::{
     error::Fault,
     fields::{Field, list},
     framing::Framing,
-    headers::{self, Forwarding},
+    headers::{self, Forwarding, Scheme},
     request::Request,
 };
 use crate::{
@@ -82,6 +82,7 @@ impl Task {
         let mut message = worker.take_buffer();
         let forwarding = Forwarding {
             peer: conn.peer,
+            scheme: if conn.socket.is_encrypted() { Scheme::Https } else { Scheme::Http },
             trusted: config.trusted_hops > 0,
             default_host: &worker.upstreams[conn.route].default_host,
         };

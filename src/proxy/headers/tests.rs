@@ -7,6 +7,7 @@ use crate::proxy::{
 const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, fields: 100 };
 const FORWARDING: Forwarding<'_> = Forwarding {
     peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
+    scheme: Scheme::Http,
     trusted: false,
     default_host: "app:80",
 };
