@@ -199,11 +199,14 @@ impl Conn {
             self.alarm.set(cx, deadline);
             return Poll::Pending;
         }
+        // With TLS the bytes may be the beginning of a record, which have as long as those of a head.
+        let whole_by = deadline + config.timeouts.header;
         match self.socket.peek() {
             Peeked::Nothing => Poll::Ready(Next::HalfClose),
+            Peeked::Bytes if self.worker.is_past(whole_by) => Poll::Ready(Next::HalfClose),
             // The reactor is about to hear of it.
             Peeked::Bytes | Peeked::End => {
-                self.alarm.set(cx, Uptime::NEVER);
+                self.alarm.set(cx, whole_by);
                 Poll::Pending
             }
         }

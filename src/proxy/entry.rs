@@ -116,10 +116,8 @@ impl Arrival {
     /// as patient as a connection without one does.
     fn renew(&mut self, worker: &Worker) {
         let now = worker.clock.now();
-        let before = worker.tracker.arrived(now);
-        if before != self.at {
-            self.before = before;
-        }
+        worker.tracker.take_back(self.at, self.before);
+        self.before = worker.tracker.arrived(now);
         self.at = now;
     }
 
