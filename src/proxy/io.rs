@@ -190,3 +190,6 @@ fn look_into(socket: impl AsFd) -> Peeked {
         Err(_) => Peeked::End,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,14 +148,15 @@ fn key(content: Content) -> Result<PrivateKeyDer<'static>, Problem> {
     if content.trim_ascii().is_empty() {
         return Err(Problem::expected("a private key in PEM; the file is empty"));
     }
-    PrivateKeyDer::from_pem_slice(&content).map_err(|error| match error {
-        pem::Error::NoItemsFound if is_encrypted(&content) => {
-            Problem::expected("a private key without a passphrase: nobody could enter it here")
-        }
-        pem::Error::NoItemsFound => Problem::expected(
-            "a private key in PEM (PKCS#8, PKCS#1 or SEC1); there is none in the file",
-        ),
-        _ => Problem::expected("a whole private key in PEM (PKCS#8, PKCS#1 or SEC1)"),
+    PrivateKeyDer::from_pem_slice(&content).map_err(|error| {
+        let found_none = matches!(error, pem::Error::NoItemsFound);
+        Problem::expected(match (found_none, is_encrypted(&content)) {
+            (false, _) => "a whole private key in PEM (PKCS#8, PKCS#1 or SEC1)",
+            (true, false) => {
+                "a private key in PEM (PKCS#8, PKCS#1 or SEC1); there is none in the file"
+            }
+            (true, true) => "a private key without a passphrase: nobody could enter it here",
+        })
     })
 }
 

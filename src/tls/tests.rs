@@ -95,61 +95,22 @@ fn what_is_wrong_with_a_file_is_told_by_its_variable() {
     let no_der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let no_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     let chain = format!("{cert}{no_der}");
+    #[rustfmt::skip] // One line per case.
     let cases: [(&str, &str, &str); 14] = [
         ("tls.crt", "", "CERT_FILE=/tls.crt: expected a certificate in PEM; the file is empty"),
-        (
-            "tls.crt",
-            "x",
-            "CERT_FILE=/tls.crt: expected a certificate in PEM; there is none in the file",
-        ),
-        (
-            "tls.crt",
-            &key,
-            "CERT_FILE=/tls.crt: expected a certificate in PEM; there is none in the file",
-        ),
+        ("tls.crt", "x", "CERT_FILE=/tls.crt: expected a certificate in PEM; there is none in the file"),
+        ("tls.crt", &key, "CERT_FILE=/tls.crt: expected a certificate in PEM; there is none in the file"),
         ("tls.crt", &cert[..200], "CERT_FILE=/tls.crt: expected whole certificates in PEM"),
-        (
-            "tls.crt",
-            no_der,
-            "CERT_FILE=/tls.crt: expected X.509 certificates; the first in the file is none",
-        ),
-        (
-            "tls.crt",
-            &chain,
-            "CERT_FILE=/tls.crt: expected X.509 certificates; the second in the file is none",
-        ),
+        ("tls.crt", no_der, "CERT_FILE=/tls.crt: expected X.509 certificates; the first in the file is none"),
+        ("tls.crt", &chain, "CERT_FILE=/tls.crt: expected X.509 certificates; the second in the file is none"),
         ("tls.key", " \n", "KEY_FILE=/tls.key: expected a private key in PEM; the file is empty"),
-        (
-            "tls.key",
-            &cert,
-            "KEY_FILE=/tls.key: expected a private key in PEM (PKCS#8, PKCS#1 or SEC1); there is none in the file",
-        ),
-        (
-            "tls.key",
-            &key[..100],
-            "KEY_FILE=/tls.key: expected a whole private key in PEM (PKCS#8, PKCS#1 or SEC1)",
-        ),
-        (
-            "tls.key",
-            no_key,
-            "KEY_FILE=/tls.key: expected an RSA (2048 to 8192 bits), ECDSA (P-256, P-384) or Ed25519 key",
-        ),
-        (
-            "tls.key",
-            &encrypted,
-            "KEY_FILE=/tls.key: expected a private key without a passphrase: nobody could enter it here",
-        ),
-        (
-            "tls.key",
-            &pair(2).1,
-            "KEY_FILE=/tls.key: expected the key of the certificate in LAMEDUCK_TLS_CERT_FILE=/tls.crt",
-        ),
+        ("tls.key", &cert, "KEY_FILE=/tls.key: expected a private key in PEM (PKCS#8, PKCS#1 or SEC1); there is none in the file"),
+        ("tls.key", &key[..100], "KEY_FILE=/tls.key: expected a whole private key in PEM (PKCS#8, PKCS#1 or SEC1)"),
+        ("tls.key", no_key, "KEY_FILE=/tls.key: expected an RSA (2048 to 8192 bits), ECDSA (P-256, P-384) or Ed25519 key"),
+        ("tls.key", &encrypted, "KEY_FILE=/tls.key: expected a private key without a passphrase: nobody could enter it here"),
+        ("tls.key", &pair(2).1, "KEY_FILE=/tls.key: expected the key of the certificate in LAMEDUCK_TLS_CERT_FILE=/tls.crt"),
         ("ca.crt", "", "CLIENT_CA_FILE=/ca.crt: expected a certificate in PEM; the file is empty"),
-        (
-            "ca.crt",
-            no_der,
-            "CLIENT_CA_FILE=/ca.crt: expected X.509 certificates; the first in the file is none",
-        ),
+        ("ca.crt", no_der, "CLIENT_CA_FILE=/ca.crt: expected X.509 certificates; the first in the file is none"),
     ];
     for (file, content, expected) in cases {
         let folder = Folder::new();

@@ -80,7 +80,7 @@ impl Tls {
 
     /// Ready when everything that was written is with the kernel.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.stream.get_ref().1.wants_write() {
+        if self.wants_write() {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         }
         if self.fin == Fin::Due {
@@ -90,6 +90,11 @@ impl Tls {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether something stayed behind.
+    pub(super) fn wants_write(&self) -> bool {
+        self.stream.get_ref().1.wants_write()
+    }
+
     pub(super) fn peek(&mut self) -> Peeked {
         match self.stream.get_mut().1.reader().into_first_chunk() {
             Ok([]) => Peeked::End,
@@ -97,7 +102,7 @@ impl Tls {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match look_into(self.tcp()) {
                     Peeked::Nothing if self.stream.get_ref().0.is_within_record() => Peeked::Bytes,
-                    looked => looked,
+                    looked @ (Peeked::Bytes | Peeked::End | Peeked::Nothing) => looked,
                 }
             }
             Err(_) => Peeked::End,
