@@ -1,4 +1,4 @@
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
@@ -9,10 +9,14 @@ use rustls::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 
 use super::*;
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Both ends of a connection with TLS; the kernel holds as little as it can between them.
 async fn pair() -> (Socket, client::TlsStream<TcpStream>) {
@@ -88,7 +92,9 @@ async fn what_stays_behind_goes_when_somebody_reads() {
     tokio::select! {
         biased;
         _ = reading => panic!("the client sends nothing"),
-        read = client.read_exact(&mut got) => assert_eq!(read.unwrap(), written),
+        read = timeout(PATIENCE, client.read_exact(&mut got)) => {
+            assert_eq!(read.unwrap().unwrap(), written);
+        }
     }
     assert!(!wants_write(&socket));
 }
@@ -102,7 +108,8 @@ async fn a_flush_is_done_when_nothing_stays_behind() {
     assert!(socket.poll_write(&mut cx, b"more").is_pending(), "nothing may pile up");
     let mut got = vec![0; written];
     let flushing = poll_fn(|cx| socket.poll_flush(cx));
-    let (flushed, read) = tokio::join!(flushing, client.read_exact(&mut got));
+    let both = async { tokio::join!(flushing, client.read_exact(&mut got)) };
+    let (flushed, read) = timeout(PATIENCE, both).await.unwrap();
     flushed.unwrap();
     assert_eq!(read.unwrap(), written);
     assert!(!wants_write(&socket));
@@ -120,7 +127,9 @@ async fn an_end_waits_for_what_stayed_behind() {
         biased;
         _ = lingering => panic!("the client sends nothing"),
         // Fails without close_notify, and does not end without FIN or close_notify.
-        read = client.read_to_end(&mut got) => assert_eq!(read.unwrap(), written),
+        read = timeout(PATIENCE, client.read_to_end(&mut got)) => {
+            assert_eq!(read.unwrap().unwrap(), written);
+        }
     }
     // It can still be read from.
     client.write_all(b"late").await.unwrap();
