@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::Write,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     sync::Arc,
@@ -222,13 +222,6 @@ pub fn client_hello(session: &mut ClientConnection) -> Vec<u8> {
     let mut hello = Vec::new();
     session.write_tls(&mut hello).unwrap();
     hello
-}
-
-/// Everything that comes until the peer ends the connection, or a reset does.
-pub fn rest_of(mut stream: impl Read) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let _reset_or_silent = stream.read_to_end(&mut bytes);
-    bytes
 }
 
 /// DER in its armour (RFC 7468).

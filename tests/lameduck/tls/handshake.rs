@@ -1,13 +1,13 @@
 //! Handshakes: versions, protocols, client certificates, limits of time, and what is no handshake.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 
 use rustls::{ProtocolVersion, StreamOwned, version};
 
 use super::{Setting, count, wait_for_total};
 use crate::support::{
     FakeApp, PATIENCE, RawClient, TestPod, assert_about, eventually, let_pass, ms, now,
-    tls::{Authority, TlsClient, client_hello, rest_of, session},
+    tls::{Authority, TlsClient, client_hello, session},
 };
 
 #[test]
@@ -291,6 +291,4 @@ fn an_alert_says_why_a_client_is_refused() {
     let _may_be_too_late = client.try_send(crate::support::client::get("/"));
     let error = client.io().read(&mut [0; 1]).unwrap_err().to_string();
     assert!(error.contains("CertificateRequired"), "{error}");
-    let _closed = client.io().flush();
-    drop(rest_of(&client.io().sock));
 }
