@@ -16,9 +16,11 @@ mod scene;
 mod screen;
 mod settings;
 mod story;
+mod streams;
 mod table;
 mod tally;
 mod task;
+mod ticker;
 mod traffic;
 
 use std::{
@@ -39,7 +41,7 @@ use self::{
     pod::{Pod, Setup},
     scene::Scene,
     screen::Screen,
-    settings::{CURFEW, NAT_LAG, POLL_MS, PRESTOP_SLEEP, PROBE_PERIOD, SIDECAR},
+    settings::{CURFEW, NAT_LAG, POLL_MS, PRESTOP_SLEEP, PROBE_PERIOD, SIDECAR, STREAMS},
     story::Run,
 };
 use crate::{clock::Clock, exit};
@@ -122,7 +124,7 @@ async fn both(exe: PathBuf, clock: Clock, scene: Scene) -> anyhow::Result<(table
     drop(first);
     let mut second = Run::start(Setup::BehindLameduck, exe, clock, scene).await?;
     let behind = second.play().await?;
-    Ok((table::Result { alone, behind }, second))
+    Ok((table::Result { streams: STREAMS, alone, behind }, second))
 }
 
 /// What ends the demo early: Ctrl-C, SIGTERM, a closed terminal.
@@ -156,10 +158,12 @@ impl Ends {
 // === helpers ===
 
 fn introduction() -> Vec<String> {
+    let streams: Vec<_> = STREAMS.iter().map(|kind| kind.name()).collect();
     let mut lines = vec![
         "Three copies of an app behind a balancer that pools keep-alive connections.".to_owned(),
         "Each connection stays with the pod it was opened to; NAT rules act on new ones."
             .to_owned(),
+        format!("Long-lived streams, one client each: {}.", streams.join(", ")),
         String::new(),
         "Sped up to fit in less than a minute (in brackets: the default, or the story):".to_owned(),
         format!(
@@ -196,6 +200,7 @@ fn invitation(pods: &[Pod]) -> Vec<String> {
         for (what, command) in [
             ("a request", format!("-i http://{proxy}/")),
             ("a long poll", format!("-i 'http://{proxy}/poll?s=20'")),
+            ("an event stream", format!("-iN http://{proxy}/events")),
             ("turn readiness over", format!("http://{app}/unready/")),
             ("drain by hand", format!("-X POST http://{admin}/drain")),
             ("and back", format!("-X POST http://{admin}/undrain")),

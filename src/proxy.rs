@@ -9,6 +9,7 @@
 mod alarm;
 mod conn;
 mod downstream;
+mod due;
 mod entry;
 pub mod error;
 pub mod fields;
@@ -23,6 +24,7 @@ mod linger;
 pub mod pace;
 pub mod preface;
 pub mod proxy_header;
+mod record;
 mod relay;
 pub mod request;
 pub mod response;
@@ -30,6 +32,7 @@ mod task;
 mod upgrade;
 mod upstream;
 mod wait;
+pub mod websocket;
 mod worker;
 
 use std::{

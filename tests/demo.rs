@@ -43,16 +43,45 @@ fn the_demo_keeps_its_promise_and_the_app_alone_does_not() {
     let [_, late_behind] = row(&text, "reached an unready pod without NAT rule");
     assert_eq!((failed_behind, late_behind), (0, 0), "{text}");
     assert!(failed_alone > 0, "the app alone lost nothing, so the demo shows nothing: {text}");
+    for stream in streams(&text) {
+        let [alone, behind] = ends(&text, stream);
+        let [told, cut, back] = behind;
+        assert!(told > 0 && cut == 0 && back == told, "{stream}: {behind:?} in {text}");
+        let [told, cut, back] = alone;
+        assert!(told == 0 && cut > 0 && back == cut, "{stream} alone: {alone:?} in {text}");
+    }
     assert!(requests_alone > 1000 && requests_behind > 1000, "{text}");
 }
 
 /// The numbers in the row `name` of the closing table: for the app alone, and behind lameduck.
 fn row(text: &str, name: &str) -> [u64; 2] {
+    cells(text, name).map(|cell| cell.parse().unwrap())
+}
+
+/// The names of the streams, as the introduction lists them.
+fn streams(text: &str) -> Vec<&str> {
+    let list =
+        text.lines().find_map(|line| line.strip_prefix("Long-lived streams, one client each: "));
+    let streams: Vec<_> = list.unwrap().trim_end_matches('.').split(", ").collect();
+    assert!(streams.contains(&"WebSocket") && streams.contains(&"event stream"), "{streams:?}");
+    streams
+}
+
+/// How often the stream `name` was told goodbye, was cut, came back elsewhere: alone, and behind lameduck.
+fn ends(text: &str, name: &str) -> [[u64; 3]; 2] {
+    cells(text, name).map(|cell| {
+        let counts: Vec<_> = cell.split(" / ").map(|count| count.parse().unwrap()).collect();
+        counts.try_into().unwrap()
+    })
+}
+
+/// The two cells after `name` in the closing table.
+fn cells<'a>(text: &'a str, name: &str) -> [&'a str; 2] {
     let mut rows = text.lines().map(|line| {
         let cells = line.trim_matches(|c: char| c == '│' || c.is_whitespace()).split(['┆', '│']);
         cells.map(str::trim).collect::<Vec<_>>()
     });
     let row = rows.find(|cells| cells.len() == 3 && cells[0] == name);
     let row = row.unwrap_or_else(|| panic!("no row {name:?} in: {text}"));
-    [row[1].parse().unwrap(), row[2].parse().unwrap()]
+    [row[1], row[2]]
 }

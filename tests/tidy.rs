@@ -43,7 +43,12 @@ const PURE: &[&str] = &[
     "proxy/fields",
     "proxy/framing",
     "proxy/headers",
+    "proxy/http2/farewell",
+    "proxy/http2/flood",
+    "proxy/http2/grpc",
     "proxy/http2/message",
+    "proxy/http2/reply",
+    "proxy/http2/request",
     "proxy/keep_alive",
     "proxy/pace",
     "proxy/preface",
@@ -51,6 +56,7 @@ const PURE: &[&str] = &[
     "proxy/request",
     "proxy/response",
     "tls/certificate",
+    "proxy/websocket",
     "units",
 ];
 
@@ -242,9 +248,17 @@ fn phase_is_the_only_state_that_is_broadcast() {
 #[test]
 fn proxy_does_not_use_hypers_connections() {
     let of_proxy = |source: &Source| source.module().starts_with("crate::proxy");
-    check(&in_shipped(of_proxy, |path| {
-        path.is_in("hyper") || path.is_in("hyper_util") || path.names("graceful_shutdown")
-    }));
+    check(&in_shipped(of_proxy, |path| path.is_in("hyper") || path.is_in("hyper_util")));
+}
+
+/// In HTTP/2 it is GOAWAY in two stages; of an HTTP/1.1 connection it would close idle ones at once.
+#[test]
+fn only_http2_shuts_down_gracefully() {
+    let of_proxy = |source: &Source| {
+        source.module().starts_with("crate::proxy")
+            && source.module() != "crate::proxy::http2::session"
+    };
+    check(&in_shipped(of_proxy, |path| path.names("graceful_shutdown")));
 }
 
 #[test]

@@ -59,7 +59,7 @@ vars! {
         "host for routes and probes that name only a port";
     /// Right for every app; the others are for apps that mislead it.
     UPSTREAM_PROTOCOL = "LAMEDUCK_UPSTREAM_PROTOCOL", Value("auto"),
-        "`http1`, `h2c`, or `auto` = h2c for `application/grpc*` and for h2-only requests, else HTTP/1.1";
+        "`http1`, `h2c`, or `auto` = h2c for `application/grpc` (not gRPC-Web) and for h2-only requests, else HTTP/1.1";
     /// kubelet asks from the node, so loopback would not do; a port next to those that other sidecars use.
     ADMIN_ADDR = "LAMEDUCK_ADMIN_ADDR", Value("0.0.0.0:15800"),
         "where the admin endpoints listen: probes, hooks, status, metrics";

@@ -1,10 +1,14 @@
-//! The app of the story: greets, can be made unready by hand, and holds long polls.
+//! The app of the story: greets, can be made unready by hand, holds long polls, and ticks on [`streams`].
 //!
+//! HTTP/1.1 and HTTP/2 without TLS come to one port; the first bytes tell which.
 //! It knows nothing of graceful shutdown: SIGTERM ends it at once, whatever is open. It runs as a process of its own
 //! (`lameduck demo-app`), so that what happens to its sockets is what the kernel does to a real app's.
 
+mod streams;
+
 use std::{
     convert::Infallible,
+    io::Cursor,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -14,21 +18,34 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{CONNECTION, CONTENT_TYPE},
 };
-use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    net::TcpListener,
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    demo::ticker,
+    proxy::preface::{Sniffed, sniff},
 };
 
 /// The longest poll that is held; keeps a mistyped `s=` from parking a connection for ever.
 const LONGEST_POLL: Duration = Duration::from_secs(300);
+
+/// A response's body: a text, or a stream without end.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Whether `/ready/` answers 200.
 #[derive(Clone, Debug)]
@@ -63,13 +80,7 @@ pub(super) async fn serve(listener: TcpListener, ready: Ready) -> anyhow::Result
         let (stream, _peer) = listener.accept().await.context("the app can't accept")?;
         while connections.try_join_next().is_some() {}
         let _unset_is_only_slower = stream.set_nodelay(true);
-        let ready = ready.clone();
-        connections.spawn(async move {
-            let service = service_fn(move |request| answer(request, ready.clone()));
-            // A peer that hangs up is none of the app's business.
-            let _hung_up =
-                http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
+        connections.spawn(speak(stream, ready.clone()));
     }
 }
 
@@ -94,10 +105,34 @@ impl Ready {
 
 // === helpers ===
 
+/// Serves one connection in the version of HTTP that it begins with.
+async fn speak(mut stream: TcpStream, ready: Ready) {
+    let mut first = BytesMut::new();
+    let version = loop {
+        match stream.read_buf(&mut first).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+        match sniff(&first) {
+            Sniffed::More => {}
+            version @ (Sniffed::Http1 | Sniffed::Http2) => break version,
+        }
+    };
+    let (reader, writer) = stream.into_split();
+    let io = TokioIo::new(tokio::io::join(Cursor::new(first).chain(reader), writer));
+    let service = service_fn(move |request| answer(request, ready.clone()));
+    // A peer that hangs up is none of the app's business.
+    let _hung_up = if version == Sniffed::Http2 {
+        http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
+    } else {
+        http1::Builder::new().serve_connection(io, service).with_upgrades().await
+    };
+}
+
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     ready: Ready,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
     let response = match request.uri().path() {
         "/" => kept_alive(text(StatusCode::OK, "hello to you sir or madam")),
         "/poll" => {
@@ -109,6 +144,9 @@ async fn answer(
         "/ready/" => text(StatusCode::SERVICE_UNAVAILABLE, "unready"),
         "/unready/" if ready.toggle() => text(StatusCode::OK, "server is ready"),
         "/unready/" => text(StatusCode::OK, "server is unready"),
+        "/ws" => streams::websocket(&mut request),
+        "/events" => streams::events(request.headers()),
+        ticker::WATCH => streams::grpc(request).await,
         _unknown => text(StatusCode::NOT_FOUND, "no such page"),
     };
     Ok(response)
@@ -126,15 +164,15 @@ fn poll_length(query: &str) -> Duration {
 }
 
 /// The two headers that the story's server sets, and that make a balancer keep the connection.
-fn kept_alive(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+fn kept_alive(mut response: Response<Body>) -> Response<Body> {
     let headers: &mut HeaderMap = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Keep-Alive"));
     headers.insert("keep-alive", HeaderValue::from_static("timeout=30"));
     response
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+fn text(status: StatusCode, body: &'static str) -> Response<Body> {
+    let mut response = Response::new(Full::from(body).boxed_unsync());
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -34,8 +34,9 @@ use crate::{
 /// (`minimumGracePeriodInSeconds` in Kubernetes' `kuberuntime_container.go`.)
 const MINIMUM_GRACE: Duration = Duration::from_secs(2);
 
-/// `timeoutSeconds` of the probes.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// `timeoutSeconds` of the probes. Kubernetes' default of 1 s is too short where two processors run all pods and perhaps
+/// somebody's build: every pod would turn unready at once, and there would be nobody left to send a request to.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who runs in a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     demo::{
         scene::{News, Scene, Stage},
+        settings::STREAMS,
         tally::Tally,
     },
     units::Uptime,
@@ -147,6 +148,7 @@ impl Rates<'_> {
                 pod.phase,
             ));
         }
+        lines.push(format!("  {}", places(&stage.tally)));
         lines.push(format!("  {}", self.figures(&stage.tally)));
         lines
     }
@@ -171,6 +173,15 @@ impl Rates<'_> {
 }
 
 // === helpers ===
+
+/// Where each stream is.
+fn places(tally: &Tally) -> String {
+    let each = STREAMS.iter().map(|&kind| match tally.stream(kind).pod {
+        Some(pod) => format!("{kind} on {pod}"),
+        None => format!("{kind} on its way"),
+    });
+    each.collect::<Vec<_>>().join(" · ")
+}
 
 /// The lines, each cut to the terminal's width, the title in bold.
 fn fit(lines: &[String], width: usize) -> String {
@@ -202,6 +213,9 @@ mod tests {
     fn the_block_fits_an_80_column_terminal() {
         let clock = Clock::start();
         let scene = Scene::new(clock);
+        for &kind in STREAMS {
+            scene.stage().tally.streams.entry(kind).or_default().pod = Some(PodId(6));
+        }
         scene.title(
             "behind lameduck: a rolling deployment, with short requests and long polls".into(),
         );
@@ -218,7 +232,7 @@ mod tests {
         let past = (Uptime::ZERO, Tally::default());
         let rates = Rates { now: Uptime::from_millis(1000), past: Some(&past) };
         let block = rates.block(&stage);
-        assert_eq!(block.len(), 9);
+        assert_eq!(block.len(), 10);
         for line in &block {
             assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::demo::tally::StreamKind;
+
 /// What the sidecars are told, and what the default is.
 pub(super) const SIDECAR: [(&str, &str, &str); 5] = [
     ("LAMEDUCK_DRAIN_MIN", "2s", "5s"),
@@ -55,6 +57,19 @@ pub(super) const POLL_MS: (u64, u64) = (3000, 2000);
 
 /// A poll must be answered within this much more than its length.
 pub(super) const POLL_EXTRA: Duration = Duration::from_secs(5);
+
+/// A client that has just seen a failure waits this long, as clients that poll do.
+pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// The streams, one client each.
+pub(super) const STREAMS: &[StreamKind] =
+    &[StreamKind::WebSocket, StreamKind::Events, StreamKind::Grpc];
+
+/// Between two ticks of a stream.
+pub(super) const TICK: Duration = Duration::from_millis(200);
+
+/// A stream that has not ticked for this long is taken for dead.
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 /// Chooses the lengths of the polls: the same in every run.
 pub(super) const SEED: u64 = 0x01a4_ed0c;

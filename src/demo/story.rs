@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     clock::Clock,
     demo::{
-        balancer::{Balancer, lock},
+        balancer::lock,
         nat::{Nat, PodId},
         pod::{Cluster, Pod, Setup},
         process::Ports,
@@ -67,8 +67,7 @@ impl Run {
     /// Plays both parts and returns the counts.
     pub(super) async fn play(&mut self) -> anyhow::Result<Tally> {
         let Cluster { clock, nat, scene } = self.cluster.clone();
-        let balancer = Balancer::new(clock, nat.clone());
-        let mut traffic = Traffic::start(balancer, nat, scene.clone());
+        let mut traffic = Traffic::start(clock, nat, scene.clone());
         self.turn_unready(&mut traffic).await?;
         self.replace_all().await?;
         drop(traffic);

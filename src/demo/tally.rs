@@ -1,6 +1,6 @@
-//! Pure. Counts what became of the requests, and of the pods.
+//! Pure. Counts what became of the requests, of the streams, and of the pods.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::demo::{client::Fault, nat::PodId};
 
@@ -21,8 +21,38 @@ pub(super) struct Tally {
     pub(super) by_pod: BTreeMap<PodId, u64>,
     /// Failures by the pod that had the request.
     pub(super) failed_by_pod: BTreeMap<PodId, u64>,
+    /// What became of each stream.
+    pub(super) streams: BTreeMap<StreamKind, StreamTally>,
     /// The pods that have left.
     pub(super) left: Vec<Left>,
+}
+
+/// The kinds of streams, each with a goodbye of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum StreamKind {
+    /// Says goodbye in a close frame.
+    WebSocket,
+    /// Server-sent events: the response ends after a whole event.
+    Events,
+    /// Says goodbye in a status after the last message.
+    Grpc,
+}
+
+/// What became of one client's stream, over all its connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct StreamTally {
+    /// The pod that serves it now.
+    pub(super) pod: Option<PodId>,
+    /// Times it was told goodbye in its own protocol.
+    pub(super) told: u64,
+    /// Times it was cut without a word.
+    pub(super) cut: u64,
+    /// Times it was not taken where it asked to be served.
+    pub(super) refused: u64,
+    /// Times it ticked again on another pod after it had ended on one.
+    pub(super) moved: u64,
+    /// The longest time between two ticks.
+    pub(super) silence: Duration,
 }
 
 /// A pod that has left.
@@ -48,6 +78,11 @@ impl Tally {
         self.faults.values().sum()
     }
 
+    /// What became of the stream of `kind`.
+    pub(super) fn stream(&self, kind: StreamKind) -> StreamTally {
+        self.streams.get(&kind).cloned().unwrap_or_default()
+    }
+
     /// The longest and the median time a pod took to leave.
     pub(super) fn leaving(&self) -> Option<(Duration, Duration)> {
         let mut took: Vec<_> = self.left.iter().map(|left| left.took).collect();
@@ -58,6 +93,34 @@ impl Tally {
     /// Everything that did not go as it should when pods left.
     pub(super) fn problems(&self) -> impl Iterator<Item = &str> {
         self.left.iter().flat_map(|left| &left.problems).map(String::as_str)
+    }
+}
+
+// === impl StreamKind ===
+
+impl StreamKind {
+    /// The kind in the table's words.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "WebSocket",
+            Self::Events => "event stream",
+            Self::Grpc => "gRPC stream",
+        }
+    }
+}
+
+impl fmt::Display for StreamKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+// === impl StreamTally ===
+
+impl StreamTally {
+    /// Whether it was told goodbye whenever it had to leave, and was served elsewhere at once.
+    pub(super) const fn is_good(&self) -> bool {
+        self.told > 0 && self.cut == 0 && self.refused == 0 && self.moved == self.told
     }
 }
 

@@ -1,4 +1,4 @@
-//! The traffic: short requests at a steady pace, and long polls that come back as soon as they are answered.
+//! The traffic: short requests at a steady pace, long polls that come back as soon as they are answered, and streams.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,15 +7,19 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use crate::demo::{
-    balancer::{Balancer, Exchange, SharedNat, lock},
-    nat::Random,
-    scene::Scene,
-    settings::{LATE_GRACE, POLL_EXTRA, POLL_MS, POLLS, SEED, SHORT_EVERY, SHORT_LIMIT, WARM_UP},
+use crate::{
+    clock::Clock,
+    demo::{
+        balancer::{Balancer, Exchange, SharedNat, lock},
+        nat::Random,
+        scene::Scene,
+        settings::{
+            AFTER_FAILURE, LATE_GRACE, POLL_EXTRA, POLL_MS, POLLS, SEED, SHORT_EVERY, SHORT_LIMIT,
+            STREAMS, WARM_UP,
+        },
+        streams::Client,
+    },
 };
-
-/// A client that has just seen a failure waits this long, as clients that poll do.
-const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// Requests under way beyond this are not started: the machine can't keep up, and more would not help it.
 const MOST_UNDER_WAY: usize = 500;
@@ -38,10 +42,15 @@ struct Desk {
 // === impl Traffic ===
 
 impl Traffic {
-    /// Starts the short requests.
-    pub(super) fn start(balancer: Balancer, nat: SharedNat, scene: Scene) -> Self {
-        let desk = Desk { balancer, nat, scene };
+    /// Starts the streams and the short requests.
+    pub(super) fn start(clock: Clock, nat: SharedNat, scene: Scene) -> Self {
         let mut tasks = JoinSet::new();
+        // Before anybody else takes a turn, so that they are spread over the pods.
+        for &kind in STREAMS {
+            let client = Client::new(kind, clock, nat.clone(), scene.clone());
+            tasks.spawn(client.follow());
+        }
+        let desk = Desk { balancer: Balancer::new(clock, nat.clone()), nat, scene };
         tasks.spawn(shorts(desk.clone()));
         Self { tasks, desk }
     }

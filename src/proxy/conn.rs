@@ -10,11 +10,12 @@ use std::{
 };
 
 use super::{
-    downstream::{After, Conn},
+    downstream::{After, Conn, Speaks},
     error::Fault,
-    forward,
+    forward, http2,
     io::Peeked,
     linger, pace,
+    preface::{self, Sniffed},
     request::{self, Parsed},
     task::Task,
 };
@@ -29,6 +30,8 @@ enum Next {
     Fault(Fault),
     /// It is time to close the idle connection.
     HalfClose,
+    /// The preface of HTTP/2; it is in the inbox.
+    Http2,
     /// A request.
     Request(Task),
 }
@@ -36,10 +39,14 @@ enum Next {
 /// Serves the connection until it ends.
 pub(super) async fn serve(mut conn: Conn) {
     let worker = Rc::clone(&conn.worker);
+    if conn.speaks == Speaks::Http2 {
+        return Box::pin(http2::serve(conn)).await;
+    }
     loop {
         let after = match conn.next_request().await {
             Next::Request(task) => forward::exchange(&mut conn, task).await,
             Next::Fault(fault) => conn.refuse(fault, false).await,
+            Next::Http2 => return Box::pin(http2::serve(conn)).await,
             Next::HalfClose => {
                 worker.tracker.add(Count::ClosedIdle, 1);
                 conn.socket.half_close();
@@ -135,7 +142,7 @@ impl Conn {
     /// Adds bytes to the head and parses it if it may be whole.
     fn take_head_bytes(&mut self, bytes: &[u8], now: Uptime) -> Option<Next> {
         if self.inbox.is_empty() {
-            return self.parse(bytes, now).inspect(|_| ()).or_else(|| {
+            return self.parse(bytes, now).or_else(|| {
                 self.inbox.extend_from_slice(bytes);
                 None
             });
@@ -163,6 +170,16 @@ impl Conn {
 
     /// Parses the front of `bytes`; what follows the head goes to the inbox.
     fn parse(&mut self, bytes: &[u8], now: Uptime) -> Option<Next> {
+        if self.speaks == Speaks::Unknown {
+            match preface::sniff(bytes) {
+                Sniffed::Http1 => self.speaks = Speaks::Http1,
+                Sniffed::Http2 => {
+                    self.inbox.extend_from_slice(bytes);
+                    return Some(Next::Http2);
+                }
+                Sniffed::More => return None,
+            }
+        }
         let limits = self.worker.head_limits();
         let parsed = request::parse(bytes, limits, |length, request| {
             Task::new(self, request, &bytes[length..], now)

@@ -14,6 +14,7 @@ use super::{
     error::{Fault, status_class},
     headers,
     io::Socket,
+    record::Origin,
     worker::Worker,
 };
 use crate::{tracker::Count, units::Uptime};
@@ -80,6 +81,22 @@ impl Conn {
     /// Whether the next request has begun. Blank lines begin none (RFC 9112 §2.2): some clients send one behind a body.
     pub(super) fn has_next(&self) -> bool {
         self.inbox.chunks(2).any(|pair| pair != b"\r\n")
+    }
+
+    /// What its next request came on.
+    pub(super) fn origin(&self) -> Origin<'_> {
+        Origin {
+            worker: &self.worker,
+            peer: self.peer,
+            accepted_at: self.accepted_at,
+            arrival_before: self.arrival_before,
+            is_first: self.requests == 0,
+        }
+    }
+
+    /// How the client has connected.
+    pub(super) fn scheme(&self) -> headers::Scheme {
+        if self.socket.is_encrypted() { headers::Scheme::Https } else { headers::Scheme::Http }
     }
 
     /// Answers in the app's place; the connection ends with it.

@@ -26,6 +26,9 @@ pub enum Fault {
     /// Too many header fields, or more bytes of them than allowed.
     #[error("request header fields too large")]
     HeadersTooLarge,
+    /// The client asks for a tunnel that would have to end at once.
+    #[error("this pod is leaving and begins no upgrades any more; ask again")]
+    LateUpgrade,
     /// The client took too long to send its request.
     #[error("the request did not arrive in time")]
     RequestTimeout,
@@ -54,7 +57,9 @@ impl Fault {
             Self::Expectation => (417, "Expectation Failed"),
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
             Self::BadUpstream(_) => (502, "Bad Gateway"),
-            Self::Departing | Self::Unreachable(_) => (503, "Service Unavailable"),
+            Self::Departing | Self::LateUpgrade | Self::Unreachable(_) => {
+                (503, "Service Unavailable")
+            }
             Self::ConnectTimeout | Self::UpstreamTimeout => (504, "Gateway Timeout"),
         }
     }
@@ -71,7 +76,7 @@ impl Fault {
             | Self::TargetTooLong => "http_request_error",
             Self::BadUpstream(_) => "http_protocol_error",
             Self::ConnectTimeout => "connection_timeout",
-            Self::Departing => "destination_unavailable",
+            Self::Departing | Self::LateUpgrade => "destination_unavailable",
             Self::Unreachable(_) => "connection_refused",
             Self::UpstreamTimeout => "http_response_timeout",
         }
@@ -84,7 +89,7 @@ impl Fault {
             Self::BadRequest(_) => Count::ErrorBadRequest,
             Self::BadUpstream(_) => Count::ErrorBadUpstream,
             Self::Connect => Count::ErrorMethod,
-            Self::Departing => Count::GoodbyeHttp1,
+            Self::Departing | Self::LateUpgrade => Count::GoodbyeHttp1,
             Self::Expectation => Count::ErrorExpectation,
             Self::HeadersTooLarge => Count::ErrorHeadersTooLarge,
             Self::RequestTimeout => Count::ErrorRequestTimeout,
@@ -103,7 +108,10 @@ impl Fault {
     /// Whether asking again soon may help: such answers carry `Retry-After`.
     #[must_use]
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::ConnectTimeout | Self::Departing | Self::Unreachable(_))
+        matches!(
+            self,
+            Self::ConnectTimeout | Self::Departing | Self::LateUpgrade | Self::Unreachable(_)
+        )
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! Names are told apart by length first, so that a field we have no business with costs one comparison.
 
+/// What a proxy in front says of a client certificate that it has verified (RFC 9440; Envoy).
+pub const CLIENT_CERTIFICATES: [&str; 3] =
+    ["client-cert", "client-cert-chain", "x-forwarded-client-cert"];
+
 /// A field name that a proxy acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
-    /// `Client-Cert`, `Client-Cert-Chain` (RFC 9440), `X-Forwarded-Client-Cert`: what a proxy in front says of a certificate it
-    /// has verified.
+    /// One of [`CLIENT_CERTIFICATES`].
     ClientCertificate,
     /// `Connection`.
     Connection,

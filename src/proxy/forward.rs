@@ -6,13 +6,14 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
 };
 
 use super::{
     downstream::{After, Conn},
+    due::Stop,
     error::{Fault, status_class},
     framing::Framing,
     headers,
@@ -22,8 +23,8 @@ use super::{
     relay::{Broken, End, Output, Relay},
     task::Task,
     upgrade,
-    upstream::Lease,
-    wait::{Answer, Stop, Wait},
+    upstream::{Failure, Lease, protocol::Protocol},
+    wait::{Answer, Wait},
     worker::Worker,
 };
 use crate::{lifecycle::InFlightRule, tracker::Count, units::Uptime};
@@ -31,7 +32,7 @@ use crate::{lifecycle::InFlightRule, tracker::Count, units::Uptime};
 /// Serves one request.
 pub(super) async fn exchange(conn: &mut Conn, mut task: Task) -> After {
     let worker = Rc::clone(&conn.worker);
-    let mut in_flight = InFlight::begin(&worker, &mut task);
+    let mut in_flight = InFlight::begin(&worker, &mut task.record);
     let to_head = task.to_head;
     match attempt(conn, &mut task, &mut in_flight).await {
         Ok(after) => after,
@@ -69,18 +70,24 @@ async fn attempt(
     task: &mut Task,
     in_flight: &mut InFlight,
 ) -> Result<After, Stop> {
+    if task.upgrade && upgrade::is_too_late(conn) {
+        return Err(Stop::Fault(Fault::LateUpgrade));
+    }
     let worker = Rc::clone(&conn.worker);
     let upstream = &worker.upstreams[conn.route];
-    let mut reusable = upstream.reuse(task.started, task.replayable);
+    let mut reusable = match task.protocol {
+        Protocol::Http1 => upstream.reuse(task.record.started, task.replayable),
+        Protocol::Http2 => None,
+    };
+    let mut sent_again = false;
     loop {
         let lease = match reusable.take() {
             Some(lease) => lease,
             None => {
                 // An app that is gone while the pod leaves does not come back.
                 let may_return = || !worker.phase().is_leaving();
-                while_client_stays(conn, upstream.connect(may_return))
-                    .await?
-                    .map_err(Stop::Fault)?
+                let connecting = pin!(upstream.connect(task.protocol, may_return));
+                while_client_stays(conn, connecting).await?.map_err(Stop::Fault)?
             }
         };
         let mut upload = upload(&worker, task, lease.reused);
@@ -90,7 +97,8 @@ async fn attempt(
         };
         match sent {
             Ok(answer) => return Ok(deliver(conn, task, lease, upload, answer, in_flight).await),
-            Err(Stop::Silent) if lease.reused && task.replayable => {
+            Err(Stop::Silent) if !sent_again && may_send_again(&lease, task) => {
+                sent_again = true;
                 worker.tracker.add(Count::UpstreamRetries, 1);
                 task.message = upload.rewind();
                 if task.message.is_empty() {
@@ -98,8 +106,26 @@ async fn attempt(
                     return Err(Stop::Silent);
                 }
             }
+            Err(Stop::Silent) => return Err(why_silent(&lease)),
             Err(stop) => return Err(stop),
         }
+    }
+}
+
+/// Whether an app that has not answered can't have acted upon the request, or may do so twice.
+fn may_send_again(lease: &Lease, task: &Task) -> bool {
+    match lease.socket.failure() {
+        Some(Failure::Unprocessed) => true,
+        Some(Failure::Fault(_)) => false,
+        None => lease.reused && task.replayable,
+    }
+}
+
+fn why_silent(lease: &Lease) -> Stop {
+    match lease.socket.failure() {
+        Some(Failure::Fault(fault)) => Stop::Fault(fault),
+        Some(Failure::Unprocessed) => Stop::Fault(Fault::BadUpstream("it refused the stream")),
+        None => Stop::Silent,
     }
 }
 
@@ -111,7 +137,9 @@ fn upload(worker: &Worker, task: &mut Task, reused: bool) -> Relay {
     let message = std::mem::take(&mut task.message);
     let mut upload = Relay::new(task.body, output, message, worker, Count::ClientBytesIn);
     upload.pass_trailers(std::mem::take(&mut task.declared_trailers));
-    if reused && task.replayable {
+    // Over HTTP/2 an app may say that it did not look at a request: whatever it was, it may be sent again.
+    let is_all_there = task.protocol == Protocol::Http2 && task.body == Framing::None;
+    if reused && task.replayable || is_all_there {
         upload.retain();
     }
     if task.expects_continue {
@@ -136,7 +164,9 @@ async fn deliver(
     }
     if answer.status == 101 {
         in_flight.become_tunnel();
-        return upgrade::run(conn, &lease, &mut answer, in_flight).await;
+        upload.forget(&worker);
+        // On the heap, so that tasks of connections that are no tunnels have no room for one.
+        return Box::pin(upgrade::run(conn, &lease, answer, in_flight)).await;
     }
     in_flight.enter_response();
     conn.alarm.arm();
@@ -146,13 +176,16 @@ async fn deliver(
         uploads: !upload.has_sent_all(),
         upload: &mut upload,
         answer: &mut answer,
-        started: task.started,
+        started: task.record.started,
     };
     let passed = poll_fn(|cx| passing.poll(cx)).await;
     let after = match passed {
         Ok(()) if answer.verdict == Verdict::Persist => After::Persist,
         Ok(()) => After::Close,
-        Err(cut) => return in_flight.cut(cut, &answer),
+        Err(cut) => {
+            in_flight.cut(cut, answer.status);
+            return after_cut(cut, &answer);
+        }
     };
     // A connection that was offered another protocol may be about to speak it: it carries nothing else.
     if answer.app_persists && answer.excess.is_empty() && upload.has_sent_all() && !task.upgrade {
@@ -162,6 +195,16 @@ async fn deliver(
     answer.download.forget(&worker);
     in_flight.end(Some(answer.status));
     after
+}
+
+const fn after_cut(cut: Cut, answer: &Answer) -> After {
+    match cut {
+        Cut::Client => After::Gone,
+        // A body that ends with the connection would look whole; a chunked or counted one shows that it was cut,
+        // and what the client has not read yet must not be destroyed by a reset.
+        Cut::App | Cut::Deadline | Cut::Stalled if answer.ends_with_connection => After::Abort,
+        Cut::App | Cut::Deadline | Cut::Stalled => After::Cut,
+    }
 }
 
 /// A response on its way, while the rest of the request may still be on its own.
@@ -236,9 +279,11 @@ impl Passing<'_> {
     }
 }
 
-/// Runs `future`, but not longer than the client stays.
-async fn while_client_stays<F: Future>(conn: &mut Conn, future: F) -> Result<F::Output, Stop> {
-    let mut future = pin!(future);
+/// Runs `future`, but not longer than the client stays. It comes pinned: a task would have room for it twice, else.
+async fn while_client_stays<F: Future>(
+    conn: &mut Conn,
+    mut future: Pin<&mut F>,
+) -> Result<F::Output, Stop> {
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));

@@ -3,6 +3,8 @@
 //! Heads are written straight from the bytes that were read: names, values, case and order stay as they came.
 //! Only fields for one hop are left out, and only those about this hop are added (RFC 9110 §7.6.1).
 
+pub mod http2;
+
 use std::{io::Write as _, net::IpAddr, time::Duration};
 
 use httparse::Header;
@@ -16,6 +18,9 @@ use super::{
     response::Response,
 };
 use crate::config::KeepAlive;
+
+/// RFC 9110 §15.5.6: a 405 names what is allowed.
+pub const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 /// What the app is told about the client's side.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +79,8 @@ pub fn to_upstream(request: &Request<'_, '_>, forwarding: &Forwarding<'_>, out: 
             put_field(out, field);
         }
     }
-    put_forwarding(request, forwarding, &seen, out);
+    let host = request.host.unwrap_or(forwarding.default_host.as_bytes());
+    put_forwarding(host, forwarding, &seen, out);
     match request.framing {
         Framing::Chunked => put(out, &[b"Transfer-Encoding: chunked\r\n"]),
         Framing::Length(length) => put_length(out, length),
@@ -147,13 +153,7 @@ fn passes_to_upstream<'b>(
 /// Says who the peer is. What proxies in front have noted is appended to if they are trusted: nothing they noted is
 /// lost, and the app reads such lists from the right. Without trust it is replaced: an app that reads a list from
 /// the left would believe whatever a client says of itself.
-fn put_forwarding(
-    request: &Request<'_, '_>,
-    forwarding: &Forwarding<'_>,
-    seen: &Seen<'_>,
-    out: &mut Vec<u8>,
-) {
-    let host = request.host.unwrap_or(forwarding.default_host.as_bytes());
+fn put_forwarding(host: &[u8], forwarding: &Forwarding<'_>, seen: &Seen<'_>, out: &mut Vec<u8>) {
     let scheme: &[u8] = match forwarding.scheme {
         Scheme::Http => b"http",
         Scheme::Https => b"https",
@@ -193,32 +193,37 @@ pub fn to_client(
     let passes_keep_alive =
         closing.verdict == Verdict::Persist && closing.policy == KeepAlive::Pass;
     for field in response.fields {
-        let passes = match Field::of(field.name) {
-            Field::Connection | Field::ContentLength | Field::TransferEncoding | Field::Upgrade => {
-                false
-            }
-            Field::KeepAlive => passes_keep_alive,
-            Field::HopByHop => is_challenge(field.name),
-            Field::ClientCertificate
-            | Field::Expect
-            | Field::Forwarded
-            | Field::ForwardedFor
-            | Field::ForwardedHost
-            | Field::ForwardedProto
-            | Field::Host
-            | Field::LookAlike
-            | Field::Other
-            | Field::Te
-            | Field::Trailer
-            | Field::UserAgent => !is_nominated(field, &response.nominated),
-        };
-        if passes {
+        if passes_to_client(field, response, passes_keep_alive) {
             put_field(out, field);
         }
     }
     put_body_fields(response, delivery, out);
     put_connection(closing, response.keep_alive_timeout.is_some() && passes_keep_alive, out);
     put(out, &[b"\r\n"]);
+}
+
+/// Whether a field of the app's response is for the client. `keep_alive` says whether the app's `Keep-Alive` is.
+#[must_use]
+pub fn passes_to_client(field: &Header<'_>, response: &Response<'_, '_>, keep_alive: bool) -> bool {
+    match Field::of(field.name) {
+        Field::Connection | Field::ContentLength | Field::TransferEncoding | Field::Upgrade => {
+            false
+        }
+        Field::KeepAlive => keep_alive,
+        Field::HopByHop => is_challenge(field.name),
+        Field::ClientCertificate
+        | Field::Expect
+        | Field::Forwarded
+        | Field::ForwardedFor
+        | Field::ForwardedHost
+        | Field::ForwardedProto
+        | Field::Host
+        | Field::LookAlike
+        | Field::Other
+        | Field::Te
+        | Field::Trailer
+        | Field::UserAgent => !is_nominated(field, &response.nominated),
+    }
 }
 
 fn put_body_fields(response: &Response<'_, '_>, delivery: Delivery, out: &mut Vec<u8>) {
@@ -291,8 +296,7 @@ pub fn fault(fault: Fault, to_head: bool, out: &mut Vec<u8>) {
         put(out, &[b"Retry-After: 1\r\n"]);
     }
     if fault == Fault::Connect {
-        // RFC 9110 §15.5.6: a 405 names what is allowed.
-        put(out, &[b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"]);
+        put(out, &[b"Allow: ", ALLOWED.as_bytes(), b"\r\n"]);
     }
     put(out, &[b"\r\n"]);
     if !to_head {
@@ -329,13 +333,18 @@ pub fn trailers(raw: &[u8], declared: &[u8], out: &mut Vec<u8>) -> Result<(), ht
         return Err(httparse::Error::NewLine);
     };
     for field in fields {
-        let is_declared =
-            list(declared).any(|name| name.eq_ignore_ascii_case(field.name.as_bytes()));
-        if is_declared && !is_forbidden_trailer(field.name) {
+        if is_passed_trailer(field.name, declared) {
             put_field(out, field);
         }
     }
     Ok(())
+}
+
+/// Whether a trailer of this name was declared and may come as a trailer.
+#[must_use]
+pub fn is_passed_trailer(name: &str, declared: &[u8]) -> bool {
+    let is_declared = list(declared).any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
+    is_declared && !is_forbidden_trailer(name)
 }
 
 /// The names in all `Trailer` lines, comma-separated; empty if there are none.

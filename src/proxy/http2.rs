@@ -2,5 +2,171 @@
 //!
 //! The h2 crate does framing, HPACK and flow control (RFC 9113); when a connection is told to go away, what its
 //! streams may cost, and what a request means to the app are ours.
+//!
+//! [`serve`] takes over a connection whose first bytes were the preface, or whose client chose `h2` with ALPN.
 
+mod app;
+pub mod farewell;
+pub mod flood;
+pub mod grpc;
+mod io;
 pub mod message;
+pub mod reply;
+pub mod request;
+mod session;
+mod stream;
+mod upload;
+
+use std::{cell::RefCell, future::poll_fn, panic::AssertUnwindSafe, task::Poll};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, stream::FuturesUnordered};
+use h2::{Reason, server};
+
+use self::{
+    flood::Flood,
+    io::Io,
+    session::{Ending, Farewell, Session},
+};
+use super::{downstream::Conn, linger};
+use crate::{config::Config, tracker::Count};
+
+/// Bytes of a request's body that a client may send before the app has taken them: what Envoy gives at the edge.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same for all requests of a connection together.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What each field counts for besides its bytes (RFC 9113 §6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+/// Bytes of a response that may wait in the connection for one stream's turn to be written: two frames, so that one
+/// is written while the next is read.
+const SEND_BUFFER: usize = 32 * 1024;
+/// Streams that were reset before we saw them (hyper's default), and that we had to reset ourselves (a tenth of its),
+/// before the connection is closed: CVE-2023-44487 and CVE-2025-8671.
+const RESETS_UNSEEN: usize = 20;
+const RESETS_OURS: usize = 100;
+
+/// Serves the connection until it ends.
+pub(super) async fn serve(mut conn: Conn) {
+    let early = std::mem::take(&mut conn.inbox);
+    let conn = &conn;
+    let worker = &conn.worker;
+    let _open = worker.tracker.guard(Count::Http2Connections);
+    let flood = RefCell::new(Flood::new(worker.clock.now()));
+    let io = Io { socket: &conn.socket, worker, flood: &flood, early };
+    let Some(h2) = shake_hands(conn, io).await else { return };
+    let mut session = Session {
+        conn,
+        flood: &flood,
+        h2,
+        streams: FuturesUnordered::new(),
+        requests: 0,
+        idle_since: worker.clock.now(),
+        farewell: Farewell::Unsaid,
+    };
+    conn.alarm.arm();
+    let mut serve = |is_first, request, respond| {
+        AssertUnwindSafe(stream::serve(conn, is_first, request, respond)).catch_unwind()
+    };
+    let ending = poll_fn(|cx| session.poll(cx, &mut serve)).await;
+    if matches!(ending, Ending::Flood) {
+        poll_fn(|cx| {
+            session.calm(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+    let requests = session.requests;
+    end_streams(session).await;
+    end(conn, ending, requests).await;
+}
+
+/// Reads the preface and says our settings, within the limit for a head.
+async fn shake_hands<'a>(conn: &'a Conn, io: Io<'a>) -> Option<server::Connection<Io<'a>, Bytes>> {
+    let worker = &conn.worker;
+    let give_up = worker.clock.now() + worker.config.timeouts.header;
+    let mut handshake = std::pin::pin!(builder(&worker.config).handshake(io));
+    conn.alarm.arm();
+    let shaken = poll_fn(|cx| {
+        if let Poll::Ready(shaken) = handshake.as_mut().poll(cx) {
+            return Poll::Ready(shaken.map_err(Some));
+        }
+        if conn.alarm.take_rung() {
+            if worker.is_past(give_up) {
+                return Poll::Ready(Err(None));
+            }
+            conn.alarm.set(cx, give_up);
+        }
+        Poll::Pending
+    })
+    .await;
+    let error = match shaken {
+        Ok(h2) => return Some(h2),
+        Err(error) => error,
+    };
+    if error.as_ref().is_some_and(h2::Error::is_io) {
+        worker.tracker.add(Count::ClosedByPeer, 1);
+        worker.tracker.take_back(conn.accepted_at, conn.arrival_before);
+    } else {
+        tracing::debug!(peer = %conn.peer, ?error, "no HTTP/2 preface");
+        worker.tracker.add(Count::FaultHttp2, 1);
+        worker.tracker.add(Count::ClosedFault, 1);
+    }
+    None
+}
+
+fn builder(config: &Config) -> server::Builder {
+    let limits = &config.limits;
+    let list = limits.max_header_size + FIELD_OVERHEAD * limits.max_headers;
+    let mut builder = server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS_UNSEEN)
+        .max_local_error_reset_streams(Some(RESETS_OURS));
+    builder
+}
+
+/// Drops the connection, so that its streams see its end, and lets them account for themselves.
+async fn end_streams<S: Future<Output = session::StreamEnd>>(session: Session<'_, S>) {
+    let Session { h2, mut streams, .. } = session;
+    drop(h2);
+    poll_fn(|cx| {
+        use futures_util::Stream as _;
+        while let Poll::Ready(Some(_)) = std::pin::Pin::new(&mut streams).poll_next(cx) {}
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Counts the connection's end, and keeps reading for a while where our last words must not be destroyed.
+async fn end(conn: &Conn, ending: Ending, requests: u64) {
+    let tracker = &conn.worker.tracker;
+    match ending {
+        Ending::ByPeer => {
+            tracker.add(Count::ClosedByPeer, 1);
+            if requests == 0 {
+                // A balancer's look at the port: it goes on as long as the pod has an address.
+                tracker.take_back(conn.accepted_at, conn.arrival_before);
+            }
+        }
+        Ending::Told => linger::after_last_response(conn, Count::ClosedAnnounced).await,
+        Ending::Ignored => {
+            tracker.add(Count::ClosedAnnounced, 1);
+            tracker.add(Count::PeersIgnoringClose, 1);
+        }
+        Ending::Fault(error) => {
+            let is_flood = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+            tracing::debug!(peer = %conn.peer, %error, "HTTP/2 connection closed");
+            tracker.add(if is_flood { Count::FaultHttp2Flood } else { Count::FaultHttp2 }, 1);
+            linger::after_last_response(conn, Count::ClosedFault).await;
+        }
+        Ending::Flood => {
+            tracing::debug!(peer = %conn.peer, "HTTP/2 connection closed: work without end");
+            tracker.add(Count::FaultHttp2Flood, 1);
+            linger::after_last_response(conn, Count::ClosedFault).await;
+        }
+    }
+}

@@ -3,9 +3,7 @@
 use std::rc::Rc;
 
 use super::{
-    downstream::After,
-    task::{Entry, Task},
-    wait::Answer,
+    record::{Entry, Record},
     worker::Worker,
 };
 use crate::{
@@ -49,10 +47,16 @@ pub(super) enum Cut {
 // === impl InFlight ===
 
 impl InFlight {
-    pub(super) fn begin(worker: &Rc<Worker>, task: &mut Task) -> Self {
-        let guard = (!task.is_probe).then(|| worker.tracker.guard(Count::InFlight));
-        let log = task.log.take();
-        Self { worker: Rc::clone(worker), guard, stage: Stage::Request, started: task.started, log }
+    pub(super) fn begin(worker: &Rc<Worker>, record: &mut Record) -> Self {
+        let guard = (!record.is_probe).then(|| worker.tracker.guard(Count::InFlight));
+        let log = record.log.take();
+        Self {
+            worker: Rc::clone(worker),
+            guard,
+            stage: Stage::Request,
+            started: record.started,
+            log,
+        }
     }
 
     /// The response's head is on its way.
@@ -64,6 +68,14 @@ impl InFlight {
     pub(super) fn become_tunnel(&mut self) {
         self.guard = Some(self.worker.tracker.guard(Count::Tunnels));
         self.stage = Stage::Tunnel;
+    }
+
+    /// It has ended for its client: no drain waits for what is still to be done.
+    pub(super) fn let_go(&mut self) {
+        drop(self.guard.take());
+        if self.worker.phase().is_leaving() {
+            self.worker.tracker.announce_idle();
+        }
     }
 
     /// The request has come to a proper end with `status`, or without one because the client left.
@@ -82,7 +94,8 @@ impl InFlight {
         self.log_access(status, now);
     }
 
-    pub(super) fn cut(&mut self, cut: Cut, answer: &Answer) -> After {
+    /// The response with this status was cut.
+    pub(super) fn cut(&mut self, cut: Cut, status: u16) {
         let tracker = &self.worker.tracker;
         match cut {
             Cut::App => tracker.add(Count::UpstreamBrokeOff, 1),
@@ -90,16 +103,9 @@ impl InFlight {
             Cut::Stalled => tracker.add(Count::ClientStalled, 1),
             Cut::Deadline => tracker.add(Count::AbandonedResponses, 1),
         }
-        tracing::debug!(?cut, status = answer.status, "response cut");
+        tracing::debug!(?cut, status, "response cut");
         self.stage = Stage::Ended;
         self.log_access(None, self.worker.clock.now());
-        match cut {
-            Cut::Client => After::Gone,
-            // A body that ends with the connection would look whole; a chunked or counted one shows that it was cut,
-            // and what the client has not read yet must not be destroyed by a reset.
-            Cut::App | Cut::Deadline | Cut::Stalled if answer.ends_with_connection => After::Abort,
-            Cut::App | Cut::Deadline | Cut::Stalled => After::Cut,
-        }
     }
 
     fn log_access(&mut self, status: Option<u16>, now: Uptime) {
@@ -134,9 +140,6 @@ impl Drop for InFlight {
         if let Some(count) = abandoned {
             self.worker.tracker.add(count, 1);
         }
-        drop(self.guard.take());
-        if self.worker.phase().is_leaving() {
-            self.worker.tracker.announce_idle();
-        }
+        self.let_go();
     }
 }

@@ -29,6 +29,8 @@ use tokio_rustls::server::TlsStream;
 use self::tls::Tls;
 pub(super) use self::{records::Records, tls::SEND_LIMIT};
 
+use super::upstream::{Adapter, Failure};
+
 /// A connected stream socket.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -37,6 +39,8 @@ pub(super) struct Socket {
 
 #[derive(Debug)]
 enum Stream {
+    /// One exchange over HTTP/2 with the app that looks like a connection of HTTP/1.1.
+    Http2(Box<Adapter>),
     Tcp(TcpStream),
     /// Boxed: it is many times as large as the others.
     Tls(Box<Tls>),
@@ -69,6 +73,28 @@ impl Socket {
         Self { stream: RefCell::new(Stream::Unix(stream)) }
     }
 
+    pub(super) fn http2(adapter: Adapter) -> Self {
+        Self { stream: RefCell::new(Stream::Http2(Box::new(adapter))) }
+    }
+
+    /// The exchange over HTTP/2 behind it, if that is what it is; else the socket again.
+    pub(super) fn into_http2(self) -> Result<Box<Adapter>, Self> {
+        match self.stream.into_inner() {
+            Stream::Http2(adapter) => Ok(adapter),
+            stream @ (Stream::Tcp(_) | Stream::Tls(_) | Stream::Unix(_)) => {
+                Err(Self { stream: RefCell::new(stream) })
+            }
+        }
+    }
+
+    /// What HTTP/2 has said about the end of the exchange and HTTP/1.1 has no words for.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        match &*self.stream.borrow() {
+            Stream::Http2(adapter) => adapter.failure(),
+            Stream::Tcp(_) | Stream::Tls(_) | Stream::Unix(_) => None,
+        }
+    }
+
     /// Reads what is there; `Ok(0)` is the end.
     pub(super) fn poll_read(
         &self,
@@ -76,19 +102,29 @@ impl Socket {
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(into);
-        let result = match &mut *self.stream.borrow_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            Stream::Tls(stream) => stream.poll_read(cx, &mut buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-        };
-        ready!(result)?;
+        ready!(self.poll_fill(cx, &mut buf))?;
         Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Reads what is there; nothing is the end.
+    pub(super) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self.stream.borrow_mut() {
+            Stream::Http2(adapter) => adapter.poll_read(cx, buf),
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => stream.poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 
     /// Writes what the kernel takes. With TLS one record may stay behind: it goes before whatever is read or written
     /// next, or with [`Socket::poll_flush`].
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self.stream.borrow_mut() {
+            Stream::Http2(adapter) => adapter.poll_write(cx, bytes),
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => stream.poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -99,13 +135,31 @@ impl Socket {
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.stream.borrow_mut() {
             Stream::Tls(stream) => stream.poll_flush(cx),
-            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Http2(_) | Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes what the kernel takes of several slices.
+    pub(super) fn poll_write_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self.stream.borrow_mut() {
+            Stream::Http2(adapter) => {
+                let first = bytes.iter().find(|slice| !slice.is_empty());
+                adapter.poll_write(cx, first.map_or(&[], |slice| slice))
+            }
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Stream::Tls(stream) => stream.poll_write_vectored(cx, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
         }
     }
 
     /// Looks into the receive queue itself: the reactor may not have heard of the newest bytes yet.
     pub(super) fn peek(&self) -> Peeked {
         match &mut *self.stream.borrow_mut() {
+            Stream::Http2(_) => Peeked::Nothing,
             Stream::Tcp(stream) => look_into(stream),
             Stream::Tls(stream) => stream.peek(),
             Stream::Unix(stream) => look_into(stream),
@@ -116,6 +170,7 @@ impl Socket {
     pub(super) fn has_event(&self) -> Peeked {
         let mut byte = [0u8; 1];
         let read = match &mut *self.stream.borrow_mut() {
+            Stream::Http2(_) => return Peeked::Nothing,
             Stream::Tcp(stream) => stream.try_read(&mut byte),
             // A byte taken out of a record would break it.
             Stream::Tls(stream) => return stream.peek(),
@@ -133,6 +188,7 @@ impl Socket {
     pub(super) fn is_closed_by_peer(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let ready = match &*self.stream.borrow() {
+            Stream::Http2(_) => return false,
             Stream::Tcp(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
             Stream::Tls(stream) => pin!(stream.tcp().ready(Interest::READABLE)).poll(&mut cx),
             Stream::Unix(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
@@ -151,6 +207,8 @@ impl Socket {
     pub(super) fn half_close(&self) {
         let shutdown = rustix::net::Shutdown::Write;
         let _gone = match &mut *self.stream.borrow_mut() {
+            // The end of a request is in its framing, and only tunnels end otherwise.
+            Stream::Http2(_) => return,
             Stream::Tcp(stream) => rustix::net::shutdown(stream, shutdown),
             Stream::Tls(stream) => return stream.half_close(),
             Stream::Unix(stream) => rustix::net::shutdown(stream, shutdown),
@@ -161,7 +219,7 @@ impl Socket {
     pub(super) fn end(&self) {
         match &mut *self.stream.borrow_mut() {
             Stream::Tls(stream) => stream.half_close(),
-            Stream::Tcp(_) | Stream::Unix(_) => {}
+            Stream::Http2(_) | Stream::Tcp(_) | Stream::Unix(_) => {}
         }
     }
 
@@ -171,7 +229,7 @@ impl Socket {
         let tcp = match &*stream {
             Stream::Tcp(stream) => stream,
             Stream::Tls(stream) => stream.tcp(),
-            Stream::Unix(_) => return,
+            Stream::Http2(_) | Stream::Unix(_) => return,
         };
         // Fails only if the connection is gone already.
         let _gone = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));

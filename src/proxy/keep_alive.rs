@@ -92,7 +92,8 @@ impl Rules {
 }
 
 /// ±10 %, so that connections opened together do not all end together (grpc-go's MaxConnectionAge does the same).
-fn jittered(age: Duration, seed: f32) -> Duration {
+#[must_use]
+pub fn jittered(age: Duration, seed: f32) -> Duration {
     age.mul_f64(0.9 + 0.2 * f64::from(seed.clamp(0.0, 1.0)))
 }
 

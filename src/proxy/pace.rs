@@ -48,8 +48,24 @@ pub fn goodbye_at(
     turn.max(started + parked_after).min(last)
 }
 
+/// When an HTTP/2 connection is told to go away: over `spread`, or over half of a budget that is shorter than twice
+/// that, because what its client asks elsewhere instead is no longer waited for here. One that came later begins its
+/// turn then, but all are told by the middle of the budget, or when they come.
+#[must_use]
+pub fn goaway_at(
+    departure: &Departure,
+    spread: Duration,
+    accepted_at: Uptime,
+    seed: f32,
+) -> Uptime {
+    let half = departure.budget() / 2;
+    let turn = spread.min(half).mul_f64(seed.clamp(0.0, 1.0).into());
+    (departure.since.max(accepted_at) + turn).min((departure.since + half).max(accepted_at))
+}
+
 /// When a stream that has no end of its own – a WebSocket, an event stream – is told goodbye: over `spread`, so that its
-/// clients do not come back in one herd, the last one `linger` before the deadline, so that its answer is heard.
+/// clients do not come back in one herd, the last one `linger` before the deadline, so that its answer is heard. Of a
+/// budget too short for that, answers get half.
 #[must_use]
 pub fn stream_goodbye_at(
     departure: &Departure,
@@ -57,7 +73,7 @@ pub fn stream_goodbye_at(
     linger: Duration,
     seed: f32,
 ) -> Uptime {
-    half_close_at(departure, spread, linger, Duration::ZERO, seed)
+    half_close_at(departure, spread, linger.min(departure.budget() / 2), Duration::ZERO, seed)
 }
 
 /// When a connection that has been quiet since `quiet_since` is half-closed because memory is scarce since
@@ -116,12 +132,35 @@ mod tests {
     }
 
     #[test]
+    fn goaways_come_early_and_over_the_spread() {
+        let at = |spread: u32, accepted, seed| {
+            let accepted = Uptime::from_millis(accepted);
+            goaway_at(&DRAIN, SECOND * spread, accepted, seed).as_millis()
+        };
+        assert_eq!([at(10, 0, 0.0), at(10, 0, 0.5), at(10, 0, 1.0)], [10_000, 15_000, 20_000]);
+        assert_eq!(at(600, 0, 1.0), 40_000, "a spread longer than the drain");
+        assert_eq!([at(10, 30_000, 0.5), at(10, 39_000, 0.5)], [35_000, 40_000]);
+        assert_eq!(at(10, 60_000, 1.0), 60_000, "one that comes late");
+    }
+
+    #[test]
     fn goodbyes_come_in_the_last_seconds_and_before_the_deadline() {
         let at = |seed| goodbye_at(&DRAIN, seed, Uptime::ZERO, SECOND).as_millis();
         assert_eq!([at(0.0), at(1.0)], [66_800, 69_800]);
         let short = Departure { deadline: Uptime::from_millis(11_000), ..DRAIN };
         assert_eq!(goodbye_at(&short, 0.0, Uptime::ZERO, SECOND).as_millis(), 10_700);
         assert_eq!(goodbye_at(&short, 1.0, Uptime::ZERO, SECOND).as_millis(), 10_950);
+    }
+
+    #[test]
+    fn streams_are_told_late_and_over_the_spread_also_when_the_linger_fills_the_budget() {
+        let at = |spread, linger, seed| {
+            stream_goodbye_at(&DRAIN, SECOND * spread, SECOND * linger, seed).as_millis()
+        };
+        assert_eq!([at(10, 2, 0.0), at(10, 2, 0.5), at(10, 2, 1.0)], [57_800, 62_800, 67_800]);
+        assert_eq!([at(600, 2, 0.0), at(600, 2, 1.0)], [10_000, 67_800]);
+        assert_eq!([at(0, 2, 0.0), at(0, 2, 1.0)], [67_800, 67_800]);
+        assert_eq!([at(600, 90, 0.0), at(600, 90, 1.0)], [10_000, 39_800]);
     }
 
     #[test]

@@ -137,6 +137,11 @@ impl Relay {
         if self.retains { self.pending } else { Vec::new() }
     }
 
+    /// The head of a message that turns out to have no body: nobody has polled the relay.
+    pub(super) fn into_head(self) -> Vec<u8> {
+        self.pending
+    }
+
     /// Gives the retained head up: nothing is held while a request is parked.
     pub(super) fn forget(&mut self, worker: &Worker) {
         self.retains = false;

@@ -144,7 +144,11 @@ const fn describe(error: httparse::Error) -> &'static str {
 // === impl Request ===
 
 impl<'h, 'b> Request<'h, 'b> {
-    fn settle(raw: httparse::Request<'h, 'b>) -> Result<Self, Fault> {
+    /// Settles the meaning of a head whose syntax has been read.
+    ///
+    /// # Errors
+    /// The fault to answer with.
+    pub fn settle(raw: httparse::Request<'h, 'b>) -> Result<Self, Fault> {
         let http11 = raw.version == Some(1);
         let mut request = Self {
             method: raw.method.unwrap_or_default(),

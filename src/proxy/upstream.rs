@@ -2,20 +2,19 @@
 //!
 //! Kept connections belong to one worker, newest first: what was used last is least likely to be closed by the app.
 //! One is used again only if nothing has happened on it: a FIN means the app has closed it, and bytes nobody asked
-//! for would be taken for the next request's response.
+//! for would be taken for the next request's response. Those that speak HTTP/2 are kept in [`http2`].
 //!
 //! Not here: sending and receiving on them ([`super::forward`]).
 
+mod dial;
+pub(super) mod http2;
 mod open;
+pub(super) mod protocol;
 
-use std::{
-    cell::{Cell, RefCell},
-    io,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use self::open::{Opener, is_out_of_ports};
+pub(super) use self::http2::{Adapter, Channel, Failure};
+use self::{dial::Dialer, protocol::Protocol};
 use super::{
     alarm::Alarms,
     error::Fault,
@@ -28,24 +27,16 @@ use crate::{
     units::Uptime,
 };
 
-/// First pause between two tries to connect; it doubles up to [`BACKOFF_MAX`]. An app that restarts takes from
-/// tens of milliseconds to seconds until it listens.
-const BACKOFF_MIN: Duration = Duration::from_millis(10);
-/// Longest pause between two tries: the most a request waits longer than it must.
-const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// One route's app.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    opener: Opener,
+    dialer: Rc<Dialer>,
     /// `Host` for requests that came without.
     pub(super) default_host: String,
-    limits: crate::config::Upstream,
-    clock: Clock,
-    tracker: WorkerTracker,
     idle: RefCell<Vec<Idle>>,
     alarms: Rc<Alarms>,
-    /// Whether the last try to connect failed: the log tells the first failure and the next success.
-    failing: Cell<bool>,
+    /// The app over HTTP/2.
+    pub(super) http2: Channel,
 }
 
 #[derive(Debug)]
@@ -74,20 +65,11 @@ impl Upstream {
         tracker: WorkerTracker,
         alarms: &Rc<Alarms>,
     ) -> Self {
-        let opener = Opener::new(&route.upstream);
-        let default_host = opener.default_host();
+        let dialer = Rc::new(Dialer::new(route, config, clock, tracker));
+        let http2 = Channel::new(&dialer, config, alarms);
+        let default_host = dialer.default_host();
         let (idle, alarms) = (RefCell::new(Vec::new()), Rc::clone(alarms));
-        let limits = config.upstream.clone();
-        Self {
-            opener,
-            default_host,
-            limits,
-            clock,
-            tracker,
-            idle,
-            alarms,
-            failing: Cell::new(false),
-        }
+        Self { dialer, default_host, idle, alarms, http2 }
     }
 
     /// A kept connection that is still good, if there is one.
@@ -101,64 +83,49 @@ impl Upstream {
             let quiet = socket.has_event() == Peeked::Nothing
                 && (replayable && !doubtful || socket.peek() == Peeked::Nothing);
             if quiet && now < until {
-                self.tracker.add(Count::UpstreamReused, 1);
+                self.dialer.tracker.add(Count::UpstreamReused, 1);
                 return Some(Lease { socket, reused: true });
             }
-            self.tracker.add(Count::UpstreamStale, 1);
+            self.dialer.tracker.add(Count::UpstreamStale, 1);
         }
     }
 
-    /// Opens a connection, trying again while the app restarts or is busy. `may_return` says whether an app that is
-    /// not there may come back.
-    pub(super) async fn connect(&self, may_return: impl Fn() -> bool) -> Result<Lease, Fault> {
-        let started = self.clock.now();
-        let mut give_up = started + self.limits.connect_budget;
-        let mut pause = BACKOFF_MIN;
-        loop {
-            let opening = self.opener.open();
-            let fault = match tokio::time::timeout(self.limits.connect_timeout, opening).await {
-                Ok(Ok(socket)) => {
-                    self.tracker.add(Count::UpstreamConnects, 1);
-                    if self.failing.replace(false) {
-                        tracing::info!(event = "app_reached", "the app accepts connections again");
-                    }
-                    return Ok(Lease { socket, reused: false });
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "can't connect to the app");
-                    if is_out_of_ports(&error) {
-                        // Not the restart of an app, which is worth waiting for: those who hold the ports may well
-                        // be waiting for answers too.
-                        give_up = give_up.min(started + self.limits.connect_timeout);
-                    }
-                    Fault::Unreachable(describe(&error))
-                }
-                Err(_) => Fault::ConnectTimeout,
-            };
-            self.tracker.add(Count::UpstreamConnectFailures, 1);
-            if !self.failing.replace(true) {
-                tracing::warn!(event = "app_unreachable", %fault, "requests wait for the app or get 503");
+    /// Opens a connection, or takes a place on one that speaks HTTP/2, trying again while the app restarts or is busy.
+    /// `may_return` says whether an app that is not there may come back.
+    pub(super) async fn connect(
+        &self,
+        protocol: Protocol,
+        may_return: impl Fn() -> bool,
+    ) -> Result<Lease, Fault> {
+        match protocol {
+            Protocol::Http1 => {
+                let started = self.dialer.clock.now();
+                let greet = async |socket| Ok(socket);
+                let socket = self.dialer.dial(started, may_return, greet).await?;
+                Ok(Lease { socket, reused: false })
             }
-            let hopeless = fault != Fault::ConnectTimeout && !may_return();
-            if hopeless || self.clock.now() + pause >= give_up {
-                return Err(fault);
+            Protocol::Http2 => {
+                let adapter = self.http2.adapter(may_return).await?;
+                let reused = adapter.is_reused();
+                Ok(Lease { socket: Socket::http2(adapter), reused })
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BACKOFF_MAX);
         }
     }
 
     /// Keeps a connection for the next request. `hint` is the app's own `Keep-Alive: timeout`; `doubtful` says that
     /// the last response ended where some apps do not end it, so that bytes of it may still come.
     pub(super) fn keep(&self, lease: Lease, hint: Option<Duration>, doubtful: bool) {
-        let now = self.clock.now();
+        let socket = match lease.socket.into_http2() {
+            Ok(adapter) => return self.http2.finish(*adapter),
+            Err(socket) => socket,
+        };
+        let now = self.dialer.clock.now();
         // A second before the app's own limit, so that its FIN and our request do not cross.
         let hinted = hint.map_or(Duration::MAX, |hint| hint.saturating_sub(Duration::from_secs(1)));
-        let kept_for = self.limits.idle_timeout.min(hinted);
+        let kept_for = self.dialer.limits.idle_timeout.min(hinted);
         if kept_for > Duration::ZERO {
-            let counted = self.tracker.guard(Count::PooledIdle);
-            let idle =
-                Idle { socket: lease.socket, until: now + kept_for, doubtful, _counted: counted };
+            let counted = self.dialer.tracker.guard(Count::PooledIdle);
+            let idle = Idle { socket, until: now + kept_for, doubtful, _counted: counted };
             self.idle.borrow_mut().push(idle);
             self.alarms.expect(now + kept_for);
         }
@@ -168,18 +135,7 @@ impl Upstream {
     pub(super) fn expire(&self, now: Uptime) -> Uptime {
         let mut idle = self.idle.borrow_mut();
         idle.retain(|idle| now < idle.until);
-        idle.iter().map(|idle| idle.until).min().unwrap_or(Uptime::NEVER)
-    }
-}
-
-#[allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
-fn describe(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "nobody listens",
-        io::ErrorKind::NotFound => "no such socket or host name",
-        io::ErrorKind::AddrNotAvailable => "no local port is free",
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no route to it",
-        io::ErrorKind::PermissionDenied => "permission denied",
-        _ => "connecting failed",
+        let next = idle.iter().map(|idle| idle.until).min().unwrap_or(Uptime::NEVER);
+        next.min(self.http2.expire(now))
     }
 }

@@ -14,17 +14,16 @@ use std::{
 
 use super::{
     downstream::Conn,
+    due::{self, Next, Stop},
     error::Fault,
     headers,
     io::Socket,
-    pace,
     relay::{Broken, End, Relay},
     request::Parsed,
     response::{self, Response},
     task::Task,
 };
 use crate::{
-    lifecycle::InFlightRule,
     tracker::{Count, Guard},
     units::Uptime,
 };
@@ -65,19 +64,6 @@ enum Upload {
     Done,
     /// There is more to send.
     Going,
-}
-
-/// Why no response head came.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// The client is gone.
-    ClientGone,
-    /// Answer in the app's place.
-    Fault(Fault),
-    /// A release rule answers.
-    Release(http::StatusCode),
-    /// The app closed without a byte: on a reused connection, it may have done so before the request came.
-    Silent,
 }
 
 // === impl Wait ===
@@ -272,7 +258,8 @@ impl<'a> Wait<'a> {
             self.let_body_go(cx);
             return Ok(Weighed::Again);
         }
-        self.weigh_phase(&mut next)?;
+        let worker = &self.conn.worker;
+        due::weigh_phase(worker, &self.task.record, self.conn.seed, &mut next)?;
         self.conn.alarm.set(cx, next.at);
         Ok(Weighed::Wait)
     }
@@ -299,31 +286,8 @@ impl<'a> Wait<'a> {
         Ok(())
     }
 
-    fn weigh_phase(&self, next: &mut Next) -> Result<(), Stop> {
-        match self.conn.worker.phase().in_flight() {
-            InFlightRule::Serve => Ok(()),
-            InFlightRule::Release(departure) => {
-                if let Some((status, delay)) = self.task.release
-                    && next.is_due((departure.since + delay).max(self.parked_at()))
-                {
-                    return Err(Stop::Release(status));
-                }
-                let parked_after = self.conn.worker.config.parked_after;
-                let (seed, started) = (self.conn.seed, self.task.started);
-                if next.is_due(pace::goodbye_at(&departure, seed, started, parked_after)) {
-                    return Err(Stop::Fault(Fault::Departing));
-                }
-                Ok(())
-            }
-            InFlightRule::Cut { since } if self.task.started < since => {
-                Err(Stop::Fault(Fault::Departing))
-            }
-            InFlightRule::Cut { .. } => Ok(()),
-        }
-    }
-
     fn parked_at(&self) -> Uptime {
-        self.task.started + self.conn.worker.config.parked_after
+        self.task.record.started + self.conn.worker.config.parked_after
     }
 
     /// The app is silent about the expectation: the client may send its body anyway.
@@ -346,24 +310,4 @@ enum Weighed {
     Again,
     /// The alarm is set.
     Wait,
-}
-
-/// Collects the earliest of the points in time that have not come yet.
-#[derive(Clone, Copy, Debug)]
-struct Next {
-    now: Uptime,
-    at: Uptime,
-}
-
-// === impl Next ===
-
-impl Next {
-    /// Whether `at` has come; if not, it is one to wake up for.
-    fn is_due(&mut self, at: Uptime) -> bool {
-        if at <= self.now {
-            return true;
-        }
-        self.at = self.at.min(at);
-        false
-    }
 }

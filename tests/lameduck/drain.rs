@@ -173,7 +173,12 @@ fn check_report(pod: &TestPod, expected: &[(&str, usize)]) {
 fn idle_connections_that_ask_once_more_are_all_answered_with_close() {
     const CLIENTS: usize = 300;
     let app = FakeApp::echo();
-    let pod = TestPod::before(&app).env("DRAIN_MIN", "1500ms").start();
+    // Long enough for all of them to ask on a busy machine before the last ones are closed.
+    let pod = TestPod::before(&app)
+        .env("DRAIN_MIN", "1500ms")
+        .env("DRAIN_TIMEOUT", "30s")
+        .env("TERMINATION_GRACE_PERIOD", "40s")
+        .start();
     let mut random = Random::for_test("idle_connections_that_ask_once_more");
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| pod.client()).collect();
     for client in &mut clients {

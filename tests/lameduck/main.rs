@@ -29,3 +29,5 @@ mod timers;
 mod tls;
 mod upgrade;
 mod upstream;
+mod upstream_http2;
+mod websocket;

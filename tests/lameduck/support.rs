@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod client;
+pub mod http2_app;
 pub mod kubelet;
 pub mod pod;
 pub mod random;

@@ -198,22 +198,32 @@ fn a_tunnel_holds_the_drain_until_it_ends() {
 }
 
 #[test]
-fn a_tunnel_is_cut_at_the_deadline_and_counted() {
-    let app = echoing("");
+fn a_tunnel_of_another_protocol_is_cut_at_the_deadline_and_counted() {
+    let app = FakeApp::new(|exchange| {
+        exchange.send(SWITCH.replace("websocket", "tcp"));
+        // What would be a whole WebSocket frame, were it one.
+        exchange.send("\x01\x03tcp");
+        let (_, end) = exchange.rest(ms(8000));
+        assert_ne!(end, End::Silence);
+        Then::Close
+    });
     let pod = TestPod::before(&app)
         .env("DRAIN_TIMEOUT", "1s")
         .env("TERMINATION_GRACE_PERIOD", "8s")
         .start();
-    let mut client = upgraded(&pod);
+    let mut client = pod.client();
+    assert_eq!(client.send(UPGRADE.replace("websocket", "tcp")).head().status, 101);
     pod.terminate();
-    let (_, end) = client.rest();
+    let (bytes, end) = client.rest();
     assert_ne!(end, End::Silence);
+    assert_eq!(bytes, b"\x01\x03tcp");
     assert_eq!(pod.wait_for_exit(), 75);
     let report = pod.report();
     assert_eq!(
         (&report["abandoned"]["tunnels"], &report["closed_by_peer"]),
         (&1.into(), &0.into())
     );
+    assert_eq!(report["goodbyes"]["websocket"], 0);
     app.wait_until_unconnected();
 }
 

@@ -78,6 +78,16 @@ impl Tls {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
+    /// The same for several slices.
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_flush(cx))?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
     /// Ready when everything that was written is with the kernel.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.wants_write() {

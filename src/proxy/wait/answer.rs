@@ -11,6 +11,7 @@ use crate::{
         keep_alive::{self, Facts, Verdict},
         relay::{Output, Relay},
         response::Response,
+        websocket,
     },
     tracker::Count,
 };
@@ -33,6 +34,8 @@ pub(in crate::proxy) struct Answer {
     /// Whether a cut body would look whole: its end is the end of the connection.
     pub(in crate::proxy) ends_with_connection: bool,
     pub(in crate::proxy) was_parked: bool,
+    /// Whether it begins a WebSocket.
+    pub(in crate::proxy) is_websocket: bool,
 }
 
 /// How often a close that is due waits for a request that has been read already. The inbox holds fewer requests than
@@ -58,6 +61,7 @@ impl Wait<'_> {
             Relay::new(Framing::UntilClose, Output::Plain, head, worker, Count::ClientBytesOut);
         let mut answer = self.outcome(response, download, Verdict::Close);
         answer.excess.extend_from_slice(rest);
+        answer.is_websocket = websocket::begins(response.fields);
         Ok(answer)
     }
 
@@ -113,6 +117,7 @@ impl Wait<'_> {
             is_bodiless: response.framing == Framing::None,
             ends_with_connection: false,
             was_parked: self.parked.take().is_some(),
+            is_websocket: false,
         }
     }
 

@@ -1,0 +1,267 @@
+//! Pure. Clients that make work without wanting anything: frames that carry no message, requests that are taken back.
+//!
+//! What one frame or one stream may cost is bounded by the h2 crate; how many of them may come for nothing is bounded
+//! here. Honest clients stay far below both limits, so reaching one ends the connection with `ENHANCE_YOUR_CALM`.
+
+use std::time::Duration;
+
+use crate::units::Uptime;
+
+/// Frames without a message that may come at once. Envoy lets 1,000 answers to such frames pile up.
+const BURST: u32 = 1_000;
+/// Frames without a message that may come each second for as long as the connection lives. An honest client sends a
+/// PING every few seconds.
+const PER_SECOND: u32 = 100;
+/// Frames without a message that each frame of ours with a message pays for: two WINDOW_UPDATEs and a PING would do;
+/// Envoy allows ten.
+const PER_ANSWER: u32 = 10;
+
+/// Streams after which the share of those taken back is looked at (Envoy's `premature_reset_total_stream_count`).
+const STREAMS: u32 = 500;
+/// A stream that its client resets sooner than this, without an answer, was taken back (Envoy's
+/// `premature_reset_min_stream_lifetime_seconds`).
+pub const PREMATURE: Duration = Duration::from_secs(1);
+
+/// The length of a frame's header (RFC 9113 §4.1).
+const HEADER: usize = 9;
+
+/// Counts what comes for nothing on one connection.
+#[derive(Debug)]
+pub struct Flood {
+    read: Scanner,
+    wrote: Scanner,
+    left: u32,
+    refilled_at: Uptime,
+    ended: u32,
+    taken_back: u32,
+    is_over: bool,
+}
+
+/// Finds the frames in bytes as they pass.
+#[derive(Debug)]
+struct Scanner {
+    header: [u8; HEADER],
+    have: usize,
+    skip: usize,
+}
+
+/// A frame's header, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Frame {
+    length: usize,
+    kind: u8,
+    flags: u8,
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const END_STREAM: u8 = 1;
+
+// === impl Flood ===
+
+impl Flood {
+    /// For a connection of which nothing, or all, has been read; its first bytes are the preface.
+    #[must_use]
+    pub const fn new(now: Uptime) -> Self {
+        Self {
+            read: Scanner::new(super::super::preface::PREFACE.len()),
+            wrote: Scanner::new(0),
+            left: BURST,
+            refilled_at: now,
+            ended: 0,
+            taken_back: 0,
+            is_over: false,
+        }
+    }
+
+    /// Whether it is too much.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Notes bytes that came from the client.
+    pub fn read(&mut self, bytes: &[u8], now: Uptime) {
+        let mut for_nothing = 0;
+        self.read.scan(bytes, |frame| for_nothing += u32::from(frame.is_for_nothing()));
+        if for_nothing > 0 {
+            self.refill(now);
+            self.is_over |= for_nothing > self.left;
+            self.left = self.left.saturating_sub(for_nothing);
+        }
+    }
+
+    /// Notes bytes that went to the client.
+    pub fn wrote(&mut self, bytes: &[u8]) {
+        let mut answers = 0u32;
+        self.wrote.scan(bytes, |frame| {
+            answers += u32::from(matches!(frame.kind, DATA | HEADERS));
+        });
+        self.left = self.left.saturating_add(answers.saturating_mul(PER_ANSWER)).min(BURST);
+    }
+
+    /// Notes that a stream has ended, and whether its client took it back.
+    pub const fn stream_ended(&mut self, taken_back: bool) {
+        self.ended += 1;
+        self.taken_back += taken_back as u32;
+        if self.ended >= STREAMS {
+            self.is_over |= self.taken_back * 2 >= self.ended;
+            // Half of the past counts on, so that nobody can hide behind a long honest one.
+            self.ended /= 2;
+            self.taken_back /= 2;
+        }
+    }
+
+    fn refill(&mut self, now: Uptime) {
+        let seconds = now.saturating_since(self.refilled_at).as_secs();
+        if seconds > 0 {
+            let earned = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(PER_SECOND);
+            self.left = self.left.saturating_add(earned).min(BURST);
+            self.refilled_at = now;
+        }
+    }
+}
+
+// === impl Scanner ===
+
+impl Scanner {
+    const fn new(skip: usize) -> Self {
+        Self { header: [0; HEADER], have: 0, skip }
+    }
+
+    fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                self.skip -= skipped;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            let part = (HEADER - self.have).min(bytes.len());
+            self.header[self.have..self.have + part].copy_from_slice(&bytes[..part]);
+            self.have += part;
+            bytes = &bytes[part..];
+            if self.have == HEADER {
+                let frame = Frame::read(&self.header);
+                (self.have, self.skip) = (0, frame.length);
+                found(frame);
+            }
+        }
+    }
+}
+
+// === impl Frame ===
+
+impl Frame {
+    fn read(header: &[u8; HEADER]) -> Self {
+        let [high, middle, low, kind, flags, ..] = *header;
+        let length = u32::from_be_bytes([0, high, middle, low]);
+        Self { length: usize::try_from(length).unwrap_or(usize::MAX), kind, flags }
+    }
+
+    /// Whether it brings a request no further: everything but HEADERS, its continuation – both are bounded by the size
+    /// of a head – and bytes of a body.
+    const fn is_for_nothing(self) -> bool {
+        const CONTINUATION: u8 = 9;
+        match self.kind {
+            DATA => self.length == 0 && self.flags & END_STREAM == 0,
+            HEADERS | CONTINUATION => false,
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let mut bytes = u32::try_from(payload).unwrap().to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags, 0, 0, 0, 1]);
+        bytes.resize(HEADER + payload, 0);
+        bytes
+    }
+
+    fn begun() -> Flood {
+        let mut flood = Flood::new(Uptime::ZERO);
+        flood.read(crate::proxy::preface::PREFACE, Uptime::ZERO);
+        flood
+    }
+
+    fn over_after(bytes: &[u8], paid_by: &[u8]) -> Option<u32> {
+        let mut flood = begun();
+        (1..=20_000).find(|_| {
+            flood.read(bytes, Uptime::ZERO);
+            flood.wrote(paid_by);
+            flood.is_over()
+        })
+    }
+
+    #[test]
+    fn frames_without_a_message_are_too_many_after_a_thousand() {
+        for (kind, payload) in [(2, 5), (3, 4), (4, 0), (6, 8), (8, 4), (0, 0), (0xee, 3)] {
+            assert_eq!(over_after(&frame(kind, 0, payload), &[]), Some(BURST + 1), "type {kind}");
+        }
+    }
+
+    #[test]
+    fn heads_and_bodies_are_never_too_many() {
+        for bytes in [frame(0, 0, 1), frame(0, END_STREAM, 0), frame(1, 4, 30), frame(9, 4, 30)] {
+            assert_eq!(over_after(&bytes, &[]), None);
+        }
+    }
+
+    #[test]
+    fn window_updates_are_paid_for_by_what_we_send() {
+        assert_eq!(over_after(&frame(8, 0, 4), &frame(0, 0, 100)), None);
+        assert_eq!(over_after(&frame(6, 0, 8), &frame(6, 1, 8)), Some(BURST + 1), "PING's own ACK");
+    }
+
+    #[test]
+    fn a_hundred_a_second_are_never_too_many() {
+        let mut flood = begun();
+        for second in 0..1_000 {
+            for _ in 0..PER_SECOND {
+                flood.read(&frame(6, 0, 8), Uptime::from_millis(second * 1_000));
+            }
+        }
+        assert!(!flood.is_over());
+    }
+
+    #[test]
+    fn frames_are_found_however_the_bytes_are_split() {
+        let mut bytes = frame(1, 4, 20);
+        bytes.extend(frame(6, 0, 8));
+        bytes.extend(frame(0, 1, 300));
+        for size in 1..=bytes.len() {
+            let (mut scanner, mut kinds) = (Scanner::new(0), Vec::new());
+            bytes.chunks(size).for_each(|part| scanner.scan(part, |frame| kinds.push(frame.kind)));
+            assert_eq!(kinds, [1, 6, 0], "in parts of {size}");
+        }
+    }
+
+    #[test]
+    fn half_of_five_hundred_streams_taken_back_are_too_many() {
+        let over = |one_in: u32| {
+            let mut flood = begun();
+            (1..=5_000).find(|n| {
+                flood.stream_ended(n % one_in == 0);
+                flood.is_over()
+            })
+        };
+        assert_eq!(over(1), Some(STREAMS));
+        assert_eq!(over(2), Some(STREAMS));
+        assert_eq!(over(3), None);
+    }
+
+    #[test]
+    fn a_long_honest_past_hides_nobody() {
+        let mut flood = begun();
+        (0..100_000).for_each(|_| flood.stream_ended(false));
+        let more = (1..=5_000).find(|_| {
+            flood.stream_ended(true);
+            flood.is_over()
+        });
+        assert!(more.is_some_and(|more| more < 2 * STREAMS), "{more:?}");
+    }
+}
