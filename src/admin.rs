@@ -38,6 +38,7 @@ use crate::{
     },
     memory::Pressure,
     readiness::Prober,
+    tls,
     tracker::Tracker,
 };
 
@@ -64,6 +65,8 @@ pub struct Context {
     pub tracker: Tracker,
     /// How scarce memory is.
     pub pressure: Pressure,
+    /// TLS on the proxy ports.
+    pub tls: Option<tls::Server>,
     /// The present.
     pub clock: Clock,
     /// Asks the app's probes.

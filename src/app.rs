@@ -26,7 +26,7 @@ use crate::{
     readiness::{Prober, missing::watch_missing, poll::watch_readiness, reach::watch_reach},
     signals::Signals,
     slots::Slots,
-    telemetry,
+    telemetry, tls,
     tracker::Tracker,
 };
 
@@ -50,6 +50,7 @@ pub enum RunError {
 /// The parts that share the main thread.
 struct Parts {
     config: Arc<Config>,
+    tls: Option<tls::Server>,
     clock: Clock,
     tracker: Tracker,
     pressure: Pressure,
@@ -73,13 +74,17 @@ struct Door<'a> {
 ///
 /// # Errors
 /// It could not start; nothing was served.
-pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError> {
+pub fn run(
+    config: Config,
+    tls: Option<tls::Server>,
+    signals: Signals,
+) -> Result<Option<Report>, RunError> {
     let listeners = Listener::bind_all(&config.routes)?;
     let admin = admin::bind(config.admin_addr)?;
     let ports: Vec<_> = config.routes.iter().map(|route| route.listen).collect();
     tracing::info!(event = "listening", proxy = ?ports, admin = %admin.local_addr(), "listening");
     let log = config.log.clone();
-    let parts = Parts::new(config);
+    let parts = Parts::new(config, tls);
     let _signals = signals.forward(parts.trigger.clone())?;
     let reports = parts.reports.clone();
     let admin = admin.spawn(parts.admin())?;
@@ -99,7 +104,8 @@ pub fn run(config: Config, signals: Signals) -> Result<Option<Report>, RunError>
 
 /// Accepts and drives the phase until the process may end; then sees the last connections off.
 async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io::Result<Outcome> {
-    let Parts { config, clock, tracker, pressure, trigger, watch, prober, driver, reports } = parts;
+    let Parts { config, tls, clock, tracker, pressure, trigger, watch, prober, driver, reports } =
+        parts;
     let mut tasks = JoinSet::new();
     let upstreams: Vec<_> = config.routes.iter().map(|route| route.upstream.clone()).collect();
     let connect_timeout = config.upstream.connect_timeout;
@@ -112,6 +118,9 @@ async fn serve(parts: Parts, listeners: Vec<Listener>, workers: &Workers) -> io:
     }
     if let Some(cgroup) = Cgroup::find(Path::new(CGROUPS)) {
         tasks.spawn(memory::watch(cgroup, pressure.clone(), clock));
+    }
+    if let Some(tls) = tls {
+        tasks.spawn(tls.keep_up_to_date());
     }
     tasks.spawn(leave_early_message(reports, watch.clone()));
     let slots = Slots::new(config.limits.max_connections, pressure);
@@ -221,7 +230,7 @@ fn leave_message(report: &serde_json::Value, file: &Path) {
 // === impl Parts ===
 
 impl Parts {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, tls: Option<tls::Server>) -> Self {
         let clock = Clock::start();
         let tracker = Tracker::new(config.workers);
         let prober = Prober::new(&config.app_probes);
@@ -230,7 +239,7 @@ impl Parts {
         let prober = prober.feeding(trigger.clone());
         let reports = driver.reports();
         let (config, pressure) = (Arc::new(config), Pressure::none());
-        Self { config, clock, tracker, pressure, trigger, watch, prober, driver, reports }
+        Self { config, tls, clock, tracker, pressure, trigger, watch, prober, driver, reports }
     }
 
     fn admin(&self) -> admin::Context {
@@ -239,6 +248,7 @@ impl Parts {
             watch: self.watch.clone(),
             tracker: self.tracker.clone(),
             pressure: self.pressure.clone(),
+            tls: self.tls.clone(),
             clock: self.clock,
             prober: self.prober.clone(),
             token: self.config.hook_token.clone(),
@@ -254,6 +264,7 @@ impl Parts {
             watch: self.watch.clone(),
             tracker: self.tracker.clone(),
             pressure: self.pressure.clone(),
+            tls: self.tls.clone(),
         }
     }
 }

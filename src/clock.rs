@@ -1,6 +1,7 @@
 //! The only place that reads a clock.
 //!
-//! It reads tokio's clock, which a test can pause. Wall time is not read at all: it may jump.
+//! It reads tokio's clock, which a test can pause. Wall time may jump, so nothing is timed by it; it is read to be
+//! compared with what is dated itself: certificates.
 
 use crate::units::Uptime;
 
@@ -34,4 +35,13 @@ impl Clock {
             // Timers further away than the platform can express are as good as a century.
             .unwrap_or_else(|| self.origin + std::time::Duration::from_secs(100 * 365 * 86_400))
     }
+}
+
+/// Calendar time, in seconds since 1970.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "certificates are dated by the calendar")]
+pub fn unix_seconds() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // A clock that was never set is before everything.
+    since_1970.map_or(0, |since| since.as_secs())
 }

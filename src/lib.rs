@@ -33,5 +33,6 @@ pub mod readiness;
 pub mod signals;
 pub mod slots;
 pub mod telemetry;
+pub mod tls;
 pub mod tracker;
 pub mod units;

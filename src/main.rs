@@ -6,12 +6,13 @@ use clap::Parser as _;
 use lameduck::{
     app::{self, RunError},
     cli::{self, Cli, Command, DemoAppArgs, DemoArgs},
-    config::Config,
+    config::{self, Config, Issues},
     demo, exit,
     lifecycle::report::Report,
     process::{self, Env},
     signals::{self, Signals},
     telemetry::{self, Output},
+    tls,
 };
 
 // glibc's malloc keeps what long polls and bursts once needed; jemalloc gives pages back and packs small buffers tighter.
@@ -38,8 +39,8 @@ fn main() -> ExitCode {
 
 fn start_proxy(signals: Option<std::io::Result<Signals>>) -> ExitCode {
     process::raise_fd_limit();
-    let config = match Config::from_vars(&Env::from_process(), &process::facts()) {
-        Ok(config) => config,
+    let (config, tls) = match configure(&Env::from_process()) {
+        Ok(configured) => configured,
         Err(issues) => {
             cli::complain_about_config(&issues);
             return ExitCode::from(exit::USAGE);
@@ -50,7 +51,7 @@ fn start_proxy(signals: Option<std::io::Result<Signals>>) -> ExitCode {
         return ExitCode::from(exit::INTERNAL);
     }
     telemetry::log_config(&config);
-    match run_proxy(config, signals) {
+    match run_proxy(config, tls, signals) {
         Ok(report) => ExitCode::from(report.map_or(exit::OK, |report| report.exit_code())),
         Err(error) => {
             tracing::error!(event = "failed", %error, "can't run");
@@ -63,12 +64,26 @@ fn start_proxy(signals: Option<std::io::Result<Signals>>) -> ExitCode {
     }
 }
 
+/// The configuration, and the files it names. What is wrong with either is told at once.
+fn configure(env: &Env) -> Result<(Config, Option<tls::Server>), Issues> {
+    let tls = config::Tls::from_vars(env).map(|files| tls::Server::load(&files)).transpose();
+    match (Config::from_vars(env, &process::facts()), tls) {
+        (Ok(config), Ok(tls)) => Ok((config, tls)),
+        (Err(mut issues), Err(more)) => {
+            issues.append(more);
+            Err(issues)
+        }
+        (Err(issues), Ok(_)) | (Ok(_), Err(issues)) => Err(issues),
+    }
+}
+
 fn run_proxy(
     config: Config,
+    tls: Option<tls::Server>,
     signals: Option<std::io::Result<Signals>>,
 ) -> Result<Option<Report>, RunError> {
     // `lameduck proxy` is spelt so in every manifest; options before the word would only delay the handlers.
-    app::run(config, signals.unwrap_or_else(signals::install)?)
+    app::run(config, tls, signals.unwrap_or_else(signals::install)?)
 }
 
 fn start_demo(args: &DemoArgs) -> ExitCode {

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub hooks_refused: u64,
     /// Containers' preStop hooks that are being held.
     pub hooks_waiting: u64,
+    /// When the certificate of the proxy ports expires, in seconds since 1970; `None` without TLS.
+    pub certificate_expires_at: Option<u64>,
 }
 
 /// Which text a scraper understands.
@@ -188,8 +190,16 @@ impl Exposition {
     }
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Snapshot { counts: _, latency: _, phase, now, memory, hooks_refused, hooks_waiting } =
-            &self.snapshot;
+        let Snapshot {
+            counts: _,
+            latency: _,
+            phase,
+            now,
+            memory,
+            hooks_refused,
+            hooks_waiting,
+            certificate_expires_at,
+        } = &self.snapshot;
 
         let names = PHASES.map(|name| ([("phase", name)], u64::from(name == phase.name())));
         let samples = names.each_ref().map(|(label, on)| (label.as_slice(), *on));
@@ -217,6 +227,11 @@ impl Exposition {
         self.family(encoder, gauge("hooks_waiting", help), &[(&[], *hooks_waiting)])?;
         let help = "Memory near its limit: 1 closes idle connections early, 2 pauses accepting.";
         self.family(encoder, gauge("memory_pressure", help), &[(&[], *memory as u64)])?;
+        if let Some(at) = certificate_expires_at {
+            let name = "tls_certificate_expiry_timestamp_seconds";
+            let help = "When the certificate of the proxy ports expires, in seconds since 1970.";
+            self.family(encoder, gauge(name, help), &[(&[], *at)])?;
+        }
         let help = "Seconds since the process started.";
         let uptime = now.since_start().as_secs();
         self.family(encoder, gauge("uptime_seconds", help), &[(&[], uptime)])?;

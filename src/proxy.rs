@@ -10,6 +10,7 @@ mod alarm;
 mod conn;
 mod downstream;
 mod due;
+mod entry;
 pub mod error;
 pub mod event_stream;
 pub mod fields;
@@ -24,6 +25,7 @@ pub mod keep_alive;
 mod linger;
 pub mod pace;
 pub mod preface;
+pub mod proxy_header;
 mod record;
 mod relay;
 pub mod request;
@@ -52,6 +54,7 @@ use tokio::{
 
 use self::{
     downstream::{Conn, Speaks},
+    entry::{Arrival, Entered},
     io::Socket,
     worker::Worker,
 };
@@ -61,6 +64,7 @@ use crate::{
     lifecycle::driver::Watch,
     memory::Pressure,
     slots::Slot,
+    tls,
     tracker::{Count, Tracker, WorkerTracker},
     units::Uptime,
 };
@@ -78,6 +82,8 @@ pub struct Context {
     pub tracker: Tracker,
     /// How scarce memory is.
     pub pressure: Pressure,
+    /// TLS on the proxy ports.
+    pub tls: Option<tls::Server>,
 }
 
 /// A client connection that nobody serves yet.
@@ -195,18 +201,28 @@ async fn serve(worker: Rc<Worker>, accepted: Accepted, _held: Held) {
     worker.tracker.add(Count::Accepted, 1);
     let arrival_before = worker.tracker.arrived(at);
     let _panic = PanicCount(worker.tracker.clone());
+    let _open = worker.tracker.guard(Count::Connections);
+    let (peer, alarm) = (peer.ip().to_canonical(), worker.alarms.add());
+    let arrival = Arrival { peer, alarm, at, before: arrival_before };
+    let entered = if worker.has_entry() {
+        // Boxed, so that connections that begin with HTTP need no room for a handshake.
+        Box::pin(entry::enter(&worker, stream, arrival)).await
+    } else {
+        Some(Entered { socket: Socket::tcp(stream), speaks: Speaks::Unknown, arrival })
+    };
+    let Some(Entered { socket, speaks, arrival }) = entered else { return };
     let conn = Conn {
         route,
-        socket: Socket::tcp(stream),
-        peer: peer.ip().to_canonical(),
-        alarm: worker.alarms.add(),
-        accepted_at: at,
-        arrival_before,
+        socket,
+        peer: arrival.peer,
+        alarm: arrival.alarm,
+        accepted_at: arrival.at,
+        arrival_before: arrival.before,
         seed: worker.random(),
         requests: 0,
         inbox: Vec::new(),
         deferrals: 0,
-        speaks: Speaks::Unknown,
+        speaks,
         worker,
     };
     conn::serve(conn).await;

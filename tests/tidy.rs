@@ -52,8 +52,10 @@ const PURE: &[&str] = &[
     "proxy/keep_alive",
     "proxy/pace",
     "proxy/preface",
+    "proxy/proxy_header",
     "proxy/request",
     "proxy/response",
+    "tls/certificate",
     "proxy/websocket",
     "units",
 ];

@@ -18,6 +18,7 @@ use crate::{
     lifecycle::{Phase, report::Report},
     metrics::{Format, Snapshot},
     readiness::{Answer, Last},
+    tls,
     tracker::{Count, Counts},
     units::Uptime,
 };
@@ -152,6 +153,7 @@ impl Shared {
             memory: self.context.pressure.level(),
             hooks_refused: self.refused.load(Relaxed),
             hooks_waiting: self.waiting.load(Relaxed),
+            certificate_expires_at: self.context.tls.as_ref().map(tls::Server::expires_at),
         }
     }
 

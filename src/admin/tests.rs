@@ -438,6 +438,7 @@ impl Rig {
         // Of the real driver only its empty journal is used.
         let reports = driver::new(machine(), clock, tracker.clone()).2.reports();
         let mut context = Context {
+            tls: None,
             trigger,
             watch,
             tracker,

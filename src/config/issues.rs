@@ -44,6 +44,11 @@ impl Issues {
         self.0.push(Issue { subject, problem });
     }
 
+    /// Notes the problems of `other`, too.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

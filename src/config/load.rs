@@ -80,6 +80,14 @@ impl AdminAccess {
     }
 }
 
+impl Tls {
+    /// Reads which files TLS is made of, as far as that can be told; [`Config::from_vars`] says what is wrong.
+    #[must_use]
+    pub fn from_vars(vars: &dyn Vars) -> Option<Self> {
+        Reader::new(vars).tls().flatten()
+    }
+}
+
 // === impl Reader: the whole ===
 
 // `None` always means: an issue was noted. All parts are read before the first `?`, so that none goes unread.

@@ -19,6 +19,7 @@ fn snapshot() -> Snapshot {
     let reasons = Reasons::NONE.with(ShedReason::Manual);
     let hook = crate::lifecycle::HookAnswer::Hold;
     Snapshot {
+        certificate_expires_at: Some(1_795_334_462),
         counts: tracker.counts(),
         latency: tracker.latency(),
         phase: Phase::Shedding(Shed { reasons, since: Uptime::ZERO, hook }),

@@ -39,7 +39,6 @@ enum Next {
 /// Serves the connection until it ends.
 pub(super) async fn serve(mut conn: Conn) {
     let worker = Rc::clone(&conn.worker);
-    let _open = worker.tracker.guard(Count::Connections);
     if conn.speaks == Speaks::Http2 {
         return Box::pin(http2::serve(conn)).await;
     }
@@ -54,6 +53,7 @@ pub(super) async fn serve(mut conn: Conn) {
                 return linger::after_idle(&conn).await;
             }
             Next::Closed => {
+                conn.socket.end();
                 worker.tracker.add(Count::ClosedByPeer, 1);
                 if conn.requests == 0 && conn.inbox.is_empty() {
                     // A balancer's look at the port: it goes on as long as the pod has an address.
@@ -216,11 +216,14 @@ impl Conn {
             self.alarm.set(cx, deadline);
             return Poll::Pending;
         }
+        // With TLS the bytes may be the beginning of a record, which have as long as those of a head.
+        let whole_by = deadline + config.timeouts.header;
         match self.socket.peek() {
             Peeked::Nothing => Poll::Ready(Next::HalfClose),
+            Peeked::Bytes if self.worker.is_past(whole_by) => Poll::Ready(Next::HalfClose),
             // The reactor is about to hear of it.
             Peeked::Bytes | Peeked::End => {
-                self.alarm.set(cx, Uptime::NEVER);
+                self.alarm.set(cx, whole_by);
                 Poll::Pending
             }
         }

@@ -94,6 +94,11 @@ impl Conn {
         }
     }
 
+    /// How the client has connected.
+    pub(super) fn scheme(&self) -> headers::Scheme {
+        if self.socket.is_encrypted() { headers::Scheme::Https } else { headers::Scheme::Http }
+    }
+
     /// Answers in the app's place; the connection ends with it.
     pub(super) async fn refuse(&mut self, fault: Fault, to_head: bool) -> After {
         let answer = self.worker.take_buffer();
@@ -121,8 +126,17 @@ impl Conn {
         let mut written = 0;
         self.alarm.arm();
         let after = poll_fn(|cx| {
-            while written < bytes.len() {
-                match self.socket.poll_write(cx, &bytes[written..]) {
+            loop {
+                let progress = if written < bytes.len() {
+                    self.socket.poll_write(cx, &bytes[written..])
+                } else {
+                    // All of it counts as written once the kernel has it.
+                    self.socket.poll_flush(cx).map_ok(|()| 0)
+                };
+                match progress {
+                    Poll::Ready(Ok(0)) if written == bytes.len() => {
+                        return Poll::Ready(After::Close);
+                    }
                     Poll::Ready(Ok(n)) if n > 0 => written += n,
                     Poll::Ready(_) => return Poll::Ready(After::Gone),
                     Poll::Pending if self.alarm.take_rung() && self.worker.is_past(give_up) => {
@@ -134,7 +148,6 @@ impl Conn {
                     }
                 }
             }
-            Poll::Ready(After::Close)
         })
         .await;
         self.worker.tracker.add(Count::ClientBytesOut, written as u64);

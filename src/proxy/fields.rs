@@ -2,9 +2,15 @@
 //!
 //! Names are told apart by length first, so that a field we have no business with costs one comparison.
 
+/// What a proxy in front says of a client certificate that it has verified (RFC 9440; Envoy).
+pub const CLIENT_CERTIFICATES: [&str; 3] =
+    ["client-cert", "client-cert-chain", "x-forwarded-client-cert"];
+
 /// A field name that a proxy acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
+    /// One of [`CLIENT_CERTIFICATES`].
+    ClientCertificate,
     /// `Connection`.
     Connection,
     /// `Content-Length`.
@@ -59,6 +65,7 @@ impl Field {
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::KeepAlive,
             10 if is("user-agent") => Self::UserAgent,
+            11 if is("client-cert") => Self::ClientCertificate,
             14 if is("content-length") => Self::ContentLength,
             14 if is("content_length") => Self::LookAlike,
             14 if is("http2-settings") => Self::HopByHop,
@@ -67,9 +74,11 @@ impl Field {
             16 if is("proxy-connection") => Self::HopByHop,
             17 if is("transfer-encoding") => Self::TransferEncoding,
             17 if is("x-forwarded-proto") => Self::ForwardedProto,
+            17 if is("client-cert-chain") => Self::ClientCertificate,
             17 if is("transfer_encoding") => Self::LookAlike,
             18 if is("proxy-authenticate") => Self::HopByHop,
             19 if is("proxy-authorization") => Self::HopByHop,
+            23 if is("x-forwarded-client-cert") => Self::ClientCertificate,
             25 if is("proxy-authentication-info") => Self::HopByHop,
             _ => Self::Other,
         }

@@ -27,10 +27,21 @@ pub const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 pub struct Forwarding<'a> {
     /// The client's address.
     pub peer: IpAddr,
+    /// How the peer has connected.
+    pub scheme: Scheme,
     /// Whether the peer is a proxy whose `X-Forwarded-…` and `Forwarded` are believed.
     pub trusted: bool,
     /// `Host` for clients that sent none (HTTP/1.0).
     pub default_host: &'a str,
+}
+
+/// How the peer has connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// With TLS that ended here.
+    Https,
 }
 
 /// What the client is told about its connection.
@@ -120,6 +131,7 @@ fn passes_to_upstream<'b>(
             }
             false
         }
+        Field::ClientCertificate => forwarding.trusted && !is_nominated(field, &request.nominated),
         Field::Forwarded => {
             seen.forwarded = true;
             forwarding.trusted && !is_nominated(field, &request.nominated)
@@ -142,6 +154,10 @@ fn passes_to_upstream<'b>(
 /// lost, and the app reads such lists from the right. Without trust it is replaced: an app that reads a list from
 /// the left would believe whatever a client says of itself.
 fn put_forwarding(host: &[u8], forwarding: &Forwarding<'_>, seen: &Seen<'_>, out: &mut Vec<u8>) {
+    let scheme: &[u8] = match forwarding.scheme {
+        Scheme::Http => b"http",
+        Scheme::Https => b"https",
+    };
     put(out, &[b"X-Forwarded-For: "]);
     for earlier in &seen.forwarded_for {
         put(out, &[earlier, b", "]);
@@ -149,7 +165,7 @@ fn put_forwarding(host: &[u8], forwarding: &Forwarding<'_>, seen: &Seen<'_>, out
     put_display(out, forwarding.peer);
     put(out, &[b"\r\n"]);
     if !seen.proto {
-        put(out, &[b"X-Forwarded-Proto: http\r\n"]);
+        put(out, &[b"X-Forwarded-Proto: ", scheme, b"\r\n"]);
     }
     if !seen.host {
         put(out, &[b"X-Forwarded-Host: ", host, b"\r\n"]);
@@ -160,7 +176,7 @@ fn put_forwarding(host: &[u8], forwarding: &Forwarding<'_>, seen: &Seen<'_>, out
             if forwarding.peer.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
         put(out, &[b"Forwarded: for=", open]);
         put_display(out, forwarding.peer);
-        put(out, &[close, b";proto=http\r\n"]);
+        put(out, &[close, b";proto=", scheme, b"\r\n"]);
     }
 }
 
@@ -195,7 +211,8 @@ pub fn passes_to_client(field: &Header<'_>, response: &Response<'_, '_>, keep_al
         }
         Field::KeepAlive => keep_alive,
         Field::HopByHop => is_challenge(field.name),
-        Field::Expect
+        Field::ClientCertificate
+        | Field::Expect
         | Field::Forwarded
         | Field::ForwardedFor
         | Field::ForwardedHost

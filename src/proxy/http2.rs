@@ -45,10 +45,8 @@ const FIELD_OVERHEAD: usize = 32;
 /// Bytes of a response that may wait in the connection for one stream's turn to be written: two frames, so that one
 /// is written while the next is read.
 const SEND_BUFFER: usize = 32 * 1024;
-/// Streams that were reset before we saw them (hyper's default), and that we had to reset ourselves (a tenth of its),
-/// before the connection is closed: CVE-2023-44487 and CVE-2025-8671.
+/// Streams that may be reset before we have seen them, as in hyper: CVE-2023-44487.
 const RESETS_UNSEEN: usize = 20;
-const RESETS_OURS: usize = 100;
 
 /// Serves the connection until it ends.
 pub(super) async fn serve(mut conn: Conn) {
@@ -134,7 +132,9 @@ fn builder(config: &Config) -> server::Builder {
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESETS_UNSEEN)
-        .max_local_error_reset_streams(Some(RESETS_OURS));
+        // The crate counts these over a connection's whole life, which a balancer's honest connection would use up; they
+        // are counted in `flood`.
+        .max_local_error_reset_streams(None);
     builder
 }
 

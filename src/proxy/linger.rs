@@ -5,7 +5,7 @@
 
 use std::{future::poll_fn, task::Poll};
 
-use super::downstream::Conn;
+use super::{alarm::Alarm, downstream::Conn, io::Socket, worker::Worker};
 use crate::tracker::Count;
 
 /// How the wait for the client's own close ended.
@@ -21,33 +21,37 @@ enum Ending {
 pub(super) async fn after_last_response(conn: &Conn, closed: Count) {
     conn.socket.half_close();
     conn.worker.tracker.add(closed, 1);
-    if wait(conn).await == Ending::Ignored {
+    if wait(&conn.worker, &conn.alarm, &conn.socket).await == Ending::Ignored {
         conn.worker.tracker.add(Count::PeersIgnoringClose, 1);
     }
 }
 
 /// Ends an idle connection that was half-closed; a peer that had nothing to say owes us no haste.
 pub(super) async fn after_idle(conn: &Conn) {
-    let _either_way = wait(conn).await;
+    listen(&conn.worker, &conn.alarm, &conn.socket).await;
 }
 
-async fn wait(conn: &Conn) -> Ending {
-    let worker = &conn.worker;
+/// Reads on after our FIN, for whoever is no [`Conn`] yet.
+pub(super) async fn listen(worker: &Worker, alarm: &Alarm, socket: &Socket) {
+    let _either_way = wait(worker, alarm, socket).await;
+}
+
+async fn wait(worker: &Worker, alarm: &Alarm, socket: &Socket) -> Ending {
     let give_up = worker.clock.now() + worker.config.linger;
-    conn.alarm.arm();
+    alarm.arm();
     poll_fn(|cx| {
         loop {
             let mut scratch = worker.scratch();
-            match conn.socket.poll_read(cx, &mut scratch) {
+            match socket.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ending::Closed),
                 Poll::Ready(Ok(n)) => worker.tracker.add(Count::ClientBytesIn, n as u64),
                 Poll::Pending => break,
             }
         }
-        if conn.alarm.take_rung() && worker.is_past(give_up) {
+        if alarm.take_rung() && worker.is_past(give_up) {
             return Poll::Ready(Ending::Ignored);
         }
-        conn.alarm.set(cx, give_up);
+        alarm.set(cx, give_up);
         Poll::Pending
     })
     .await

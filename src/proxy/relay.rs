@@ -339,7 +339,8 @@ impl Relay {
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        // What waits to be encrypted and sent is not with the kernel yet.
+        sink.poll_flush(cx).map_err(|_| Broken::Sink)
     }
 
     /// Appends the end of the body, once.

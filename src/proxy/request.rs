@@ -309,7 +309,8 @@ impl<'b> Notes<'b> {
             }
             Field::Upgrade => self.upgrade.extend(list(value).filter(|offer| !is_h2c(offer))),
             Field::UserAgent => self.user_agent = value,
-            Field::Forwarded
+            Field::ClientCertificate
+            | Field::Forwarded
             | Field::ForwardedFor
             | Field::ForwardedHost
             | Field::ForwardedProto

@@ -111,6 +111,7 @@ impl<'h, 'b> Response<'h, 'b> {
                 Field::Connection => response.connection(field.value, &mut says),
                 Field::KeepAlive => response.keep_alive_timeout = timeout(field.value),
                 Field::Expect
+                | Field::ClientCertificate
                 | Field::Forwarded
                 | Field::ForwardedFor
                 | Field::ForwardedHost

@@ -57,6 +57,7 @@ impl Task {
         let mut message = worker.take_buffer();
         let forwarding = Forwarding {
             peer: conn.peer,
+            scheme: conn.scheme(),
             trusted: config.trusted_hops > 0,
             default_host: &worker.upstreams[conn.route].default_host,
         };

@@ -39,7 +39,7 @@ fn worker() -> (Workers, Tracker, Driver) {
     let (_trigger, watch, driver) = driver::new(machine, clock, tracker.clone());
     let pressure = Pressure::none();
     let config = Arc::new(config);
-    let context = Context { config, clock, watch, tracker: tracker.clone(), pressure };
+    let context = Context { config, clock, watch, tracker: tracker.clone(), pressure, tls: None };
     (Workers::spawn(&context).unwrap(), tracker, driver)
 }
 

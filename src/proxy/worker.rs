@@ -19,9 +19,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, ProxyProtocol},
     lifecycle::{Phase, driver::Watch},
     memory::Pressure,
+    tls,
     tracker::WorkerTracker,
     units::Uptime,
 };
@@ -36,6 +37,7 @@ pub(super) struct Worker {
     pub(super) clock: Clock,
     pub(super) tracker: WorkerTracker,
     pub(super) pressure: Pressure,
+    pub(super) tls: Option<tls::Server>,
     pub(super) alarms: Rc<Alarms>,
     pub(super) upstreams: Vec<Upstream>,
     watch: RefCell<Watch>,
@@ -49,7 +51,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(context: &Context, tracker: WorkerTracker, seed: u64) -> Rc<Self> {
-        let Context { config, clock, mut watch, tracker: _, pressure } = context.clone();
+        let Context { config, clock, mut watch, tracker: _, pressure, tls } = context.clone();
         let phase = watch.update();
         let alarms = Alarms::new();
         let upstreams = config
@@ -63,6 +65,7 @@ impl Worker {
             clock,
             tracker,
             pressure,
+            tls,
             alarms,
             upstreams,
             watch: RefCell::new(watch),
@@ -101,6 +104,11 @@ impl Worker {
             buffer.clear();
             spare.push(buffer);
         }
+    }
+
+    /// Whether connections begin with something before HTTP.
+    pub(super) fn has_entry(&self) -> bool {
+        self.tls.is_some() || self.config.proxy_protocol == ProxyProtocol::Required
     }
 
     pub(super) fn head_limits(&self) -> HeadLimits {

@@ -11,6 +11,7 @@ pub mod pod;
 pub mod random;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod wire;
 
 use std::{

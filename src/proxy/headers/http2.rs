@@ -12,7 +12,7 @@ use http::{
 use super::{Forwarding, Seen, is_challenge, is_nominated, put_forwarding};
 use crate::proxy::{
     error::Fault,
-    fields::{Field, list},
+    fields::{CLIENT_CERTIFICATES, Field, list},
     request,
 };
 
@@ -98,9 +98,11 @@ fn passes(field: &httparse::Header<'_>, request: &request::Request<'_, '_>) -> b
         | Field::ForwardedFor
         | Field::ForwardedHost
         | Field::ForwardedProto => true,
-        Field::Forwarded | Field::Other | Field::Trailer | Field::UserAgent => {
-            !is_nominated(field, &request.nominated)
-        }
+        Field::ClientCertificate
+        | Field::Forwarded
+        | Field::Other
+        | Field::Trailer
+        | Field::UserAgent => !is_nominated(field, &request.nominated),
     }
 }
 
@@ -116,6 +118,9 @@ pub fn note_client(headers: &mut HeaderMap, host: &[u8], forwarding: &Forwarding
         seen.proto = headers.contains_key(FORWARDED_PROTO);
     } else {
         for name in [FORWARDED, FORWARDED_HOST, FORWARDED_PROTO] {
+            headers.remove(name);
+        }
+        for name in CLIENT_CERTIFICATES {
             headers.remove(name);
         }
     }
@@ -166,7 +171,8 @@ fn is_for_one_hop(name: &HeaderName) -> bool {
         | Field::TransferEncoding
         | Field::Upgrade => true,
         Field::HopByHop => !is_challenge(name.as_str()),
-        Field::ContentLength
+        Field::ClientCertificate
+        | Field::ContentLength
         | Field::Expect
         | Field::Forwarded
         | Field::ForwardedFor

@@ -7,6 +7,7 @@ use crate::proxy::{
 const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, fields: 100 };
 const FORWARDING: Forwarding<'_> = Forwarding {
     peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
+    scheme: Scheme::Http,
     trusted: false,
     default_host: "app:80",
 };
@@ -156,4 +157,26 @@ fn our_own_answers_say_whose_fault_it_is() {
     let mut head = Vec::new();
     fault(Fault::Departing, true, &mut head);
     assert!(head.ends_with(b"\r\n\r\n"), "a response to HEAD has no body");
+}
+
+#[test]
+fn the_app_is_told_how_the_client_has_connected() {
+    let head =
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: http\r\nForwarded: proto=http\r\n\r\n";
+    let sent = sent_on(&Forwarding { scheme: Scheme::Https, ..FORWARDING }, head);
+    assert!(sent.contains("\r\nX-Forwarded-Proto: https\r\n"), "{sent}");
+    assert!(sent.contains("\r\nForwarded: for=192.0.2.7;proto=https\r\n"), "{sent}");
+    // A trusted proxy in front knows better who its client is.
+    let forwarding = Forwarding { scheme: Scheme::Https, trusted: true, ..FORWARDING };
+    assert!(sent_on(&forwarding, head).contains("\r\nX-Forwarded-Proto: http\r\n"));
+}
+
+#[test]
+fn certificates_that_clients_merely_claim_are_dropped() {
+    for name in ["Client-Cert", "CLIENT-CERT-CHAIN", "X-Forwarded-Client-Cert"] {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: :AAAA:\r\n\r\n");
+        assert!(!sent_on(&FORWARDING, &head).contains(name), "{name}");
+        let trusted = Forwarding { trusted: true, ..FORWARDING };
+        assert!(sent_on(&trusted, &head).contains(name), "{name}");
+    }
 }

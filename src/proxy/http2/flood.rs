@@ -23,8 +23,14 @@ const STREAMS: u32 = 500;
 /// `premature_reset_min_stream_lifetime_seconds`).
 pub const PREMATURE: Duration = Duration::from_secs(1);
 
+/// What a reset costs that a client has provoked (CVE-2025-8671): the request it ends may have reached the app. An honest
+/// client provokes few, but a balancer may have many clients that are not.
+const PROVOKED: u32 = 10;
+
 /// The length of a frame's header (RFC 9113 §4.1).
 const HEADER: usize = 9;
+/// The length of the code in RST_STREAM (RFC 9113 §6.4).
+const CODE: usize = 4;
 
 /// Counts what comes for nothing on one connection.
 #[derive(Debug)]
@@ -45,7 +51,8 @@ pub struct Flood {
 /// Finds the frames in bytes as they pass.
 #[derive(Debug)]
 struct Scanner {
-    header: [u8; HEADER],
+    /// The next frame's header, and the code of a reset.
+    head: [u8; HEADER + CODE],
     have: usize,
     skip: usize,
     has_found: bool,
@@ -58,10 +65,13 @@ struct Frame {
     length: usize,
     kind: u8,
     flags: u8,
+    /// Of a reset.
+    code: Option<u32>,
 }
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -122,11 +132,14 @@ impl Flood {
 
     /// Notes bytes that went to the client.
     pub fn wrote(&mut self, bytes: &[u8]) {
-        let mut answers = 0u32;
+        let (mut answers, mut provoked) = (0u32, 0u32);
         self.wrote.scan(bytes, |frame| {
             answers += u32::from(matches!(frame.kind, DATA | HEADERS));
+            provoked += frame.provoked();
         });
         self.left = self.left.saturating_add(answers.saturating_mul(PER_ANSWER)).min(BURST);
+        self.is_over |= provoked > self.left;
+        self.left = self.left.saturating_sub(provoked);
     }
 
     /// Notes that a stream has ended, and whether its client took it back.
@@ -155,7 +168,7 @@ impl Flood {
 
 impl Scanner {
     const fn new(skip: usize) -> Self {
-        Self { header: [0; HEADER], have: 0, skip, has_found: false, in_data: false }
+        Self { head: [0; HEADER + CODE], have: 0, skip, has_found: false, in_data: false }
     }
 
     /// Whether the last bytes were the beginning of a frame, of which the rest must come for anything to happen.
@@ -171,17 +184,23 @@ impl Scanner {
                 bytes = &bytes[skipped..];
                 continue;
             }
-            let part = (HEADER - self.have).min(bytes.len());
-            self.header[self.have..self.have + part].copy_from_slice(&bytes[..part]);
+            let part = (self.wanted() - self.have).min(bytes.len());
+            self.head[self.have..self.have + part].copy_from_slice(&bytes[..part]);
             self.have += part;
             bytes = &bytes[part..];
-            if self.have == HEADER {
-                let frame = Frame::read(&self.header);
-                (self.have, self.skip) = (0, frame.length);
+            if self.have >= HEADER && self.have == self.wanted() {
+                let frame = Frame::read(&self.head);
+                (self.skip, self.have) = (frame.length + HEADER - self.have, 0);
                 (self.has_found, self.in_data) = (true, frame.kind == DATA);
                 found(frame);
             }
         }
+    }
+
+    /// How many bytes make the next frame known.
+    fn wanted(&self) -> usize {
+        let has_code = self.have >= HEADER && Frame::read(&self.head).code.is_some();
+        if has_code { HEADER + CODE } else { HEADER }
     }
 }
 
@@ -193,10 +212,30 @@ impl Frame {
         matches!(self.kind, HEADERS | CONTINUATION) && self.flags & END_HEADERS == 0
     }
 
-    fn read(header: &[u8; HEADER]) -> Self {
-        let [high, middle, low, kind, flags, ..] = *header;
+    fn read(head: &[u8; HEADER + CODE]) -> Self {
+        let [high, middle, low, kind, flags, _, _, _, _, code @ ..] = *head;
         let length = u32::from_be_bytes([0, high, middle, low]);
-        Self { length: usize::try_from(length).unwrap_or(usize::MAX), kind, flags }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let has_code = kind == RST_STREAM && length == CODE;
+        Self { length, kind, flags, code: has_code.then(|| u32::from_be_bytes(code)) }
+    }
+
+    /// What it costs as a reset of ours, by its code (RFC 9113 §7). Those that a client provokes are the h2 crate's; our
+    /// own are CANCEL and INTERNAL_ERROR.
+    const fn provoked(self) -> u32 {
+        const PROTOCOL_ERROR: u32 = 1;
+        const FLOW_CONTROL_ERROR: u32 = 3;
+        const STREAM_CLOSED: u32 = 5;
+        const FRAME_SIZE_ERROR: u32 = 6;
+        const REFUSED_STREAM: u32 = 7;
+        match self.code {
+            Some(PROTOCOL_ERROR | FLOW_CONTROL_ERROR | STREAM_CLOSED | FRAME_SIZE_ERROR) => {
+                PROVOKED
+            }
+            // One too many at a time; an honest client sends such a burst before it has read our settings.
+            Some(REFUSED_STREAM) => 1,
+            Some(_) | None => 0,
+        }
     }
 
     /// Whether it brings a request no further: everything but HEADERS, its continuation – both are bounded by the size
@@ -254,6 +293,38 @@ mod tests {
     fn window_updates_are_paid_for_by_what_we_send() {
         assert_eq!(over_after(&frame(8, 0, 4), &frame(0, 0, 100)), None);
         assert_eq!(over_after(&frame(6, 0, 8), &frame(6, 1, 8)), Some(BURST + 1), "PING's own ACK");
+    }
+
+    #[test]
+    fn resets_that_the_client_provokes_are_too_many_after_a_hundred() {
+        let reset = |code: u8| {
+            let mut bytes = frame(RST_STREAM, 0, CODE);
+            bytes[HEADER + CODE - 1] = code;
+            bytes
+        };
+        let over = |code| {
+            let mut flood = begun();
+            (1..=5_000).find(|_| {
+                reset(code).chunks(5).for_each(|part| flood.wrote(part));
+                flood.is_over()
+            })
+        };
+        for code in [1, 3, 5, 6] {
+            assert_eq!(over(code), Some(101), "code {code}");
+        }
+        assert_eq!(over(7), Some(1_001), "refused");
+        assert_eq!([over(2), over(8)], [None, None], "our own reasons");
+    }
+
+    #[test]
+    fn provoked_resets_are_paid_for_by_answers() {
+        let mut flood = begun();
+        for _ in 0..10_000 {
+            flood.wrote(&frame(RST_STREAM, 0, CODE));
+            flood.wrote(&[0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
+            flood.wrote(&frame(HEADERS, END_HEADERS, 30));
+        }
+        assert!(!flood.is_over());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A client that sends the bytes it is told to and reads responses to the letter.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
@@ -15,8 +15,8 @@ use super::{
 
 /// One connection to the proxy or to its admin port.
 #[derive(Debug)]
-pub struct RawClient {
-    wire: Wire<TcpStream>,
+pub struct RawClient<S = TcpStream> {
+    wire: Wire<S>,
 }
 
 /// A response's head.
@@ -40,7 +40,7 @@ pub struct Response {
 
 // === impl RawClient ===
 
-impl RawClient {
+impl RawClient<TcpStream> {
     /// Connects; waits of this client end after [`PATIENCE`].
     pub fn connect(addr: SocketAddr) -> Self {
         Self::try_connect(addr).unwrap_or_else(|error| panic!("connect to {addr}: {error}"))
@@ -59,6 +59,18 @@ impl RawClient {
     pub fn with_patience(self, patience: Duration) -> Self {
         self.wire.io.set_read_timeout(Some(patience)).unwrap();
         self
+    }
+}
+
+impl<S: Read + Write> RawClient<S> {
+    /// Over a connection that exists.
+    pub fn over(io: S) -> Self {
+        Self { wire: Wire::new(io) }
+    }
+
+    /// The connection itself.
+    pub fn io(&mut self) -> &mut S {
+        &mut self.wire.io
     }
 
     /// Sends `bytes`; a connection that does not take them is a failure.
@@ -154,7 +166,9 @@ impl RawClient {
         let (bytes, end) = self.rest();
         assert!(bytes.is_empty() && end == End::Eof, "then came {:?}, then {end}", shown(&bytes));
     }
+}
 
+impl RawClient<TcpStream> {
     /// Whether nothing, not even a FIN, has come that was not read yet.
     pub fn is_open_and_silent(&mut self) -> bool {
         if !self.wire.unread().is_empty() {

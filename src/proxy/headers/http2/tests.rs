@@ -3,6 +3,7 @@ use crate::proxy::request::{HeadLimits, Parsed};
 
 const FORWARDING: Forwarding<'_> = Forwarding {
     peer: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
+    scheme: crate::proxy::headers::Scheme::Http,
     trusted: false,
     default_host: "app:80",
 };

@@ -54,6 +54,7 @@ impl Order {
         let worker = &conn.worker;
         let forwarding = Forwarding {
             peer: conn.peer,
+            scheme: conn.scheme(),
             trusted: worker.config.trusted_hops > 0,
             default_host: &worker.upstreams[conn.route].default_host,
         };
