@@ -22,6 +22,10 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// Bytes that nobody acknowledges for so long end the connection: the same minute.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that the kernel holds for a client before it has sent any of them. Its own limit grows to megabytes, and it
+/// reports room only when a third of that is free: a client that reads steadily, but slowly, would seem to stand still
+/// for longer than `LAMEDUCK_BODY_TIMEOUT`.
+const UNSENT: u32 = 128 * 1024;
 /// The pause after a failed accept; it doubles up to a second. A lack of descriptors does not pass in microseconds.
 const BACKOFF: Duration = Duration::from_millis(10);
 
@@ -125,6 +129,7 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         .with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -322,6 +322,45 @@ fn grpc_calls_are_told_unavailable_at_the_deadline() {
 }
 
 #[test]
+fn event_streams_end_between_two_events() {
+    let gate = Gate::default();
+    let app = FakeApp::new({
+        let gate = gate.clone();
+        move |exchange| {
+            let head = "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n";
+            exchange.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n9\r\ndata: a\n\n\r\n"));
+            if exchange.request.target == "/half" {
+                // Begins the next event, and ends it only when the turn of its goodbye has long come.
+                exchange.send("9\r\ndata: b\n:\r\n");
+                gate.wait();
+                exchange.send("d\r\n\n\ndata: c\n\nda\r\n");
+                exchange.rest(ms(20_000));
+            }
+            gate.wait();
+            Then::Close
+        }
+    });
+    let pod = TestPod::before(&app)
+        .env("DRAIN_TIMEOUT", "2500ms")
+        .env("CLOSE_SPREAD", "0s")
+        .env("LINGER", "1s")
+        .env("SSE_RETRY", "1500ms")
+        .start();
+    let mut client = Http2Client::connect(pod.proxy);
+    let (whole, half) = (client.get("/whole"), client.get("/half"));
+    client.wait("half an event", |client| client.stream(half).body.ends_with(b":").then_some(()));
+    pod.terminate();
+    assert_eq!(client.response(whole).body, b"data: a\n\nretry: 1500\n\n");
+    gate.open();
+    // The event is whole; what came behind it in the same bytes is not sent.
+    let body = client.response(half).body;
+    assert_eq!(body, b"data: a\n\ndata: b\n:\n\ndata: c\n\nretry: 1500\n\n");
+    assert_eq!(pod.wait_for_exit(), 0, "a goodbye is no cut");
+    let report = pod.report();
+    assert_eq!(report["goodbyes"]["sse"], 2, "{report:#}");
+}
+
+#[test]
 fn a_response_that_can_not_be_ended_politely_is_reset() {
     let app = FakeApp::new(|exchange| {
         exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello");

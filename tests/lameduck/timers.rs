@@ -146,6 +146,24 @@ fn a_client_that_does_not_read_is_given_up_in_little_memory() {
 }
 
 #[test]
+fn a_client_that_reads_slowly_and_steadily_gets_all_of_it() {
+    const SIZE: usize = 12 << 20;
+    let app = FakeApp::new(|exchange| exchange.reply("200 OK", "", &vec![b'x'; SIZE]));
+    let pod = TestPod::before(&app).env("BODY_TIMEOUT", "1s").start();
+    let mut client = pod.client();
+    client.get("/");
+    client.head();
+    let mut left = SIZE;
+    // The kernel's buffers hold megabytes; for them this is seconds' worth of reading.
+    for _ in 0..50 {
+        left -= client.exactly(32 << 10).unwrap().len();
+        let_pass(ms(100));
+    }
+    client.exactly(left).unwrap();
+    client.get("/").response().expect(200);
+}
+
+#[test]
 fn a_long_poll_has_no_limit_by_default() {
     let app = FakeApp::new(|exchange| {
         let_pass(ms(2500));

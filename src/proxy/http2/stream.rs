@@ -4,6 +4,7 @@
 //! back, and phase, time and client may end the wait. What differs is that a stream ends alone: nothing that goes
 //! wrong on it is told to the others of its connection.
 
+mod ending;
 mod exchange;
 mod order;
 mod passing;
@@ -13,6 +14,7 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::{Request, Response};
 
 use self::{
+    ending::Ending,
     exchange::{Exchange, Failure},
     order::Order,
     passing::{Passed, Passing},
@@ -132,11 +134,12 @@ impl Client<'_> {
             worker.tracker.add(Count::ParkedAnswered, 1);
         }
         in_flight.enter_response();
+        let ending = Ending::of(order, &answer.head, &worker.config);
         let Ok(send) = self.respond.send_response(answer.head, answer.ends) else {
             in_flight.cut(Cut::Client, status);
             return Ended::Served;
         };
-        let mut passing = Passing::new(self, order, upload, answer.app, send, answer.ends);
+        let mut passing = Passing::new(self, order, upload, answer.app, send, ending, answer.ends);
         match passing.run().await {
             Ok(Passed::Whole) => {
                 passing.finish();

@@ -12,19 +12,17 @@ use h2::SendStream;
 use super::{
     super::{
         app::App,
-        grpc::Messages,
         message::Piece,
-        reply,
         upload::{State, Upload},
     },
     Client,
+    ending::Ending,
     order::Order,
     reason,
 };
 use crate::{
-    lifecycle::InFlightRule,
-    proxy::{in_flight::Cut, pace},
-    tracker::Count,
+    lifecycle::{Departure, InFlightRule},
+    proxy::in_flight::Cut,
     units::Uptime,
 };
 
@@ -57,17 +55,7 @@ pub(super) struct Passing<'a, 'c> {
     look_at: Uptime,
     started: Uptime,
     ending: Ending,
-    /// Whether the response ends as soon as its protocol allows.
-    goodbye_due: bool,
-}
-
-/// What kind of end the protocol in the body allows.
-#[derive(Debug)]
-enum Ending {
-    /// Between two messages, with trailers.
-    Grpc(Messages),
-    /// None but the app's own.
-    Opaque,
+    is_grpc: bool,
 }
 
 // === impl Passing ===
@@ -79,12 +67,12 @@ impl<'a, 'c> Passing<'a, 'c> {
         upload: Upload,
         app: App,
         send: SendStream<Bytes>,
+        ending: Ending,
         is_over: bool,
     ) -> Self {
         let moved_at = client.worker().clock.now();
         client.alarm.arm();
-        let ending = if order.is_grpc { Ending::Grpc(Messages::default()) } else { Ending::Opaque };
-        let (piece, started) = (None, order.record.started);
+        let (piece, started, is_grpc) = (None, order.record.started, order.is_grpc);
         Self {
             client,
             upload,
@@ -96,7 +84,7 @@ impl<'a, 'c> Passing<'a, 'c> {
             look_at: Uptime::NEVER,
             started,
             ending,
-            goodbye_due: false,
+            is_grpc,
         }
     }
 
@@ -139,8 +127,8 @@ impl<'a, 'c> Passing<'a, 'c> {
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Passed, Cut>> {
         loop {
-            if self.goodbye_due && self.say_goodbye() {
-                return Poll::Ready(Ok(Passed::Goodbye));
+            if let Some(passed) = self.say_goodbye() {
+                return Poll::Ready(passed);
             }
             match self.piece.take() {
                 None => {
@@ -186,14 +174,14 @@ impl<'a, 'c> Passing<'a, 'c> {
                 }
             }
         }
-        let mut room = self.send.capacity().min(data.len());
-        if self.goodbye_due {
-            // As far as it can be ended, no further.
-            room = self.ending.first_boundary(&data[..room]).unwrap_or(room);
+        let room = self.send.capacity().min(data.len());
+        let taken = self.ending.take(&data[..room]);
+        let part = data.split_to(taken);
+        if self.ending.is_over() {
+            // What comes behind it is nobody's.
+            data.clear();
         }
-        let part = data.split_to(room);
-        self.ending.feed(&part);
-        self.is_over = data.is_empty() && self.app.is_over();
+        self.is_over = data.is_empty() && self.app.is_over() && !self.ending.is_over();
         if self.send.send_data(part, self.is_over).is_err() {
             return Poll::Ready(Err(Cut::Client));
         }
@@ -215,12 +203,14 @@ impl<'a, 'c> Passing<'a, 'c> {
                 return Poll::Ready(Err(Cut::Deadline));
             }
             InFlightRule::Release(departure) => {
-                let (seed, parked_after) = (self.client.seed, worker.config.parked_after);
-                let turn = pace::goodbye_at(&departure, seed, self.started, parked_after);
+                let turn = self.turn(&departure);
                 if !worker.is_past(turn) {
                     next = next.min(turn);
-                } else if !std::mem::replace(&mut self.goodbye_due, true) && self.say_goodbye() {
-                    return Poll::Ready(Ok(Passed::Goodbye));
+                } else if !self.ending.was_asked() {
+                    self.ending.ask();
+                    if let Some(passed) = self.say_goodbye() {
+                        return Poll::Ready(passed);
+                    }
                 }
             }
             InFlightRule::Cut { .. } | InFlightRule::Serve => {}
@@ -230,14 +220,18 @@ impl<'a, 'c> Passing<'a, 'c> {
         Poll::Pending
     }
 
+    fn turn(&self, departure: &Departure) -> Uptime {
+        let config = &self.client.worker().config;
+        self.ending.turn(config, departure, self.client.seed, self.started)
+    }
+
     /// Until when the client must have read or sent something.
     fn limit(&self) -> Uptime {
         let limit = self.client.worker().config.timeouts.body;
-        let is_grpc = matches!(self.ending, Ending::Grpc(_));
         match (&self.piece, self.upload.state()) {
             (Some(_), _) => self.moved_at + limit,
             // The messages of a gRPC call may be minutes apart in both directions.
-            (None, State::WaitsForClient) if !is_grpc => {
+            (None, State::WaitsForClient) if !self.is_grpc => {
                 self.upload.moved_at().max(self.moved_at) + limit
             }
             (None, State::WaitsForClient) => Uptime::NEVER,
@@ -245,36 +239,15 @@ impl<'a, 'c> Passing<'a, 'c> {
         }
     }
 
-    /// Ends the response in its own protocol, if it can be ended here.
-    fn say_goodbye(&mut self) -> bool {
-        match &self.ending {
-            // What is left in `piece` belongs to a later message, which nobody has seen a part of.
-            Ending::Grpc(messages) if messages.at_boundary() => {
-                let said = self.send.send_trailers(reply::grpc_goodbye()).is_ok();
-                self.client.worker().tracker.add(Count::GoodbyeGrpc, u64::from(said));
-                said
-            }
-            Ending::Grpc(_) | Ending::Opaque => false,
+    /// Ends the response in its own protocol, if that was asked for and it can be ended here.
+    fn say_goodbye(&mut self) -> Option<Result<Passed, Cut>> {
+        if !self.ending.is_over() {
+            return None;
         }
-    }
-}
-
-// === impl Ending ===
-
-impl Ending {
-    /// Follows bytes that go to the client.
-    fn feed(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Grpc(messages) => messages.feed(bytes),
-            Self::Opaque => {}
+        let said = self.ending.say(&mut self.send);
+        if let Ok(Some(count)) = said {
+            self.client.worker().tracker.add(count, 1);
         }
-    }
-
-    /// The length of the shortest part of `bytes` after which the response can be ended.
-    fn first_boundary(&self, bytes: &[u8]) -> Option<usize> {
-        match self {
-            Self::Grpc(messages) => messages.first_boundary(bytes),
-            Self::Opaque => None,
-        }
+        Some(said.map(|_| Passed::Goodbye).map_err(|_| Cut::Client))
     }
 }
