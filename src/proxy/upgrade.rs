@@ -5,7 +5,7 @@
 //! # Leaving
 //!
 //! * A WebSocket in a drain lives until its turn: late, and spread over `LAMEDUCK_CLOSE_SPREAD`
-//!   ([`pace::stream_goodbye_at`]). Then its client gets a close frame where the frame that is under way ends; what the app
+//!   ([`pace::stream_goodbye_at`]). Then its client gets a close frame where the message that is under way ends; what the app
 //!   sends after that is dropped, what the client sends still goes to the app. With the client's own close frame, or its
 //!   FIN, the closing handshake is over, and we close first (RFC 6455 §7.1.1). From then on no drain waits for the tunnel;
 //!   its app has what is left of `LAMEDUCK_LINGER` to end too. A client that does not answer is cut after
@@ -102,8 +102,9 @@ struct Tunnel<'a> {
 enum Goodbye {
     /// The client has answered, and was sent our FIN. The app has until `give_up` to end.
     Answered { give_up: Uptime },
-    /// Its close frame waits for the end of a frame, or for the client to take it.
-    Due,
+    /// Its close frame waits for the end of a message, from `hurry_at` on for that of a frame, or for the client to take
+    /// it.
+    Due { hurry_at: Uptime },
     /// Its turn has not come.
     Later,
     /// A close frame is with the client. It has until `give_up` to answer.
@@ -211,14 +212,14 @@ impl Tunnel<'_> {
     const fn is_told(&self) -> bool {
         match self.goodbye {
             Goodbye::Answered { .. } | Goodbye::Said { .. } => true,
-            Goodbye::Due | Goodbye::Later => false,
+            Goodbye::Due { .. } | Goodbye::Later => false,
         }
     }
 
     /// Draws what follows from what has been moved.
     fn advance(&mut self) -> Option<Ending> {
         let worker = &self.conn.worker;
-        if self.goodbye == Goodbye::Due && self.down.told() != Told::No {
+        if matches!(self.goodbye, Goodbye::Due { .. }) && self.down.told() != Told::No {
             if self.down.told() == Told::ByUs {
                 worker.tracker.add(Count::GoodbyeWebSocket, 1);
             }
@@ -238,10 +239,13 @@ impl Tunnel<'_> {
             Goodbye::Answered { .. } if !self.down_open && self.up.has_written_all() => {
                 Some(Ending::Told)
             }
-            Goodbye::Due | Goodbye::Later if !self.down_open && !self.up_open => {
+            Goodbye::Due { .. } | Goodbye::Later if !self.down_open && !self.up_open => {
                 Some(Ending::Closed)
             }
-            Goodbye::Answered { .. } | Goodbye::Due | Goodbye::Later | Goodbye::Said { .. } => None,
+            Goodbye::Answered { .. }
+            | Goodbye::Due { .. }
+            | Goodbye::Later
+            | Goodbye::Said { .. } => None,
         }
     }
 
@@ -259,11 +263,19 @@ impl Tunnel<'_> {
                 if !worker.is_past(turn) {
                     return Weighed::Wait(turn);
                 }
-                self.goodbye = Goodbye::Due;
+                // Half of what is kept free for the answer: a message that takes longer must not cost the goodbye.
+                let hurry_at = worker.clock.now() + worker.config.linger / 2;
+                self.goodbye = Goodbye::Due { hurry_at };
                 self.down.close(worker.config.websocket_close_code);
                 Weighed::Goodbye
             }
-            Goodbye::Due | Goodbye::Later => Weighed::Wait(Uptime::NEVER),
+            Goodbye::Due { hurry_at } if worker.is_past(hurry_at) => {
+                self.goodbye = Goodbye::Due { hurry_at: Uptime::NEVER };
+                self.down.hurry();
+                Weighed::Goodbye
+            }
+            Goodbye::Due { hurry_at } => Weighed::Wait(hurry_at),
+            Goodbye::Later => Weighed::Wait(Uptime::NEVER),
             Goodbye::Said { give_up } if worker.is_past(give_up) => Weighed::End(Ending::Ignored),
             Goodbye::Answered { give_up } if worker.is_past(give_up) => Weighed::End(Ending::Told),
             Goodbye::Answered { give_up } | Goodbye::Said { give_up } => Weighed::Wait(give_up),

@@ -31,12 +31,22 @@ pub(super) struct Pipe {
 /// What becomes of the bytes that come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
-    /// They pass until the frame that is under way has ended; behind it goes a close frame.
-    Closing(WebSocketCloseCode),
+    /// They pass until what is under way has ended; behind it goes a close frame.
+    Closing { code: WebSocketCloseCode, gap: Gap },
     /// They are read and dropped, so that whoever sends them is not blocked.
     Dropping,
     /// They pass.
     Passing,
+}
+
+/// Where a close frame may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gap {
+    /// Between two frames.
+    Frames,
+    /// Between two messages: RFC 6455 §5.4 allows a close frame within a fragmented one, but there are libraries that
+    /// take it for a broken message and answer 1002 (Python's websockets 17).
+    Messages,
 }
 
 /// Which side of a pipe broke.
@@ -57,6 +67,18 @@ pub(super) enum Told {
     No,
 }
 
+// === impl Gap ===
+
+impl Gap {
+    fn is_at(self, follower: &Follower) -> bool {
+        let between = follower.position() == Position::Between;
+        match self {
+            Self::Frames => between,
+            Self::Messages => between && !follower.in_message(),
+        }
+    }
+}
+
 // === impl Pipe ===
 
 impl Pipe {
@@ -71,10 +93,18 @@ impl Pipe {
         self.follower.is_some()
     }
 
-    /// Puts a close frame behind the frame that is under way, and drops what comes after it.
+    /// Puts a close frame behind the message that is under way, and drops what comes after it.
     pub(super) fn close(&mut self, code: WebSocketCloseCode) {
         if self.flow == Flow::Passing {
-            self.flow = Flow::Closing(code);
+            self.flow = Flow::Closing { code, gap: Gap::Messages };
+            self.put_close_frame();
+        }
+    }
+
+    /// The message has had its time: the close frame that still waits goes behind the frame that is under way.
+    pub(super) fn hurry(&mut self) {
+        if let Flow::Closing { gap, .. } = &mut self.flow {
+            *gap = Gap::Frames;
             self.put_close_frame();
         }
     }
@@ -92,7 +122,7 @@ impl Pipe {
             _ if !self.has_written_all() => Told::No,
             _ if self.is_closed() => Told::BySender,
             Flow::Dropping => Told::ByUs,
-            Flow::Closing(_) | Flow::Passing => Told::No,
+            Flow::Closing { .. } | Flow::Passing => Told::No,
         }
     }
 
@@ -162,7 +192,9 @@ impl Pipe {
         let mut seen = 0;
         while seen < bytes.len() {
             seen += follower.step(&bytes[seen..]);
-            if matches!(self.flow, Flow::Closing(_)) && follower.position() == Position::Between {
+            if let Flow::Closing { gap, .. } = self.flow
+                && gap.is_at(follower)
+            {
                 break;
             }
         }
@@ -176,10 +208,11 @@ impl Pipe {
         seen
     }
 
-    /// Puts the close frame where it is due, if the stream stands between two frames.
+    /// Puts the close frame where it is due, if the stream stands there.
     fn put_close_frame(&mut self) {
-        let position = self.follower.map(|follower| follower.position());
-        if let (Flow::Closing(code), Some(Position::Between)) = (self.flow, position) {
+        if let (Flow::Closing { code, gap }, Some(follower)) = (self.flow, &self.follower)
+            && gap.is_at(follower)
+        {
             self.pending.extend_from_slice(&websocket::close_frame(code));
             self.flow = Flow::Dropping;
             // Frames that are dropped close nothing.

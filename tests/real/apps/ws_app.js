@@ -27,3 +27,9 @@ server.on('connection', (socket, request) => {
     console.log(JSON.stringify({ event: 'closed', code, reason: reason.toString() }));
   });
 });
+
+// As a good server does: it ends when the last connection has.
+process.on('SIGTERM', () => {
+  server.close();
+  setInterval(() => server.clients.size === 0 && process.exit(0), 10);
+});
