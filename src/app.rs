@@ -22,7 +22,7 @@ use crate::{
         self, Pressure,
         cgroup::{CGROUPS, Cgroup},
     },
-    proxy::{Context, Workers},
+    proxy::{Context, Workers, upstream::outage::Outages},
     readiness::{Prober, missing::watch_missing, poll::watch_readiness, reach::watch_reach},
     signals::Signals,
     slots::Slots,
@@ -265,6 +265,7 @@ impl Parts {
             tracker: self.tracker.clone(),
             pressure: self.pressure.clone(),
             tls: self.tls.clone(),
+            outages: Outages::none(self.config.routes.len()),
         }
     }
 }

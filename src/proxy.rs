@@ -32,7 +32,7 @@ pub mod request;
 pub mod response;
 mod task;
 mod upgrade;
-mod upstream;
+pub mod upstream;
 mod wait;
 pub mod websocket;
 mod worker;
@@ -56,6 +56,7 @@ use self::{
     downstream::{Conn, Speaks},
     entry::{Arrival, Entered},
     io::Socket,
+    upstream::outage::Outages,
     worker::Worker,
 };
 use crate::{
@@ -84,6 +85,8 @@ pub struct Context {
     pub pressure: Pressure,
     /// TLS on the proxy ports.
     pub tls: Option<tls::Server>,
+    /// Which apps can't be reached.
+    pub outages: Outages,
 }
 
 /// A client connection that nobody serves yet.

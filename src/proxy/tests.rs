@@ -39,7 +39,9 @@ fn worker() -> (Workers, Tracker, Driver) {
     let (_trigger, watch, driver) = driver::new(machine, clock, tracker.clone());
     let pressure = Pressure::none();
     let config = Arc::new(config);
-    let context = Context { config, clock, watch, tracker: tracker.clone(), pressure, tls: None };
+    let outages = Outages::none(config.routes.len());
+    let all = tracker.clone();
+    let context = Context { config, clock, watch, tracker: all, pressure, tls: None, outages };
     (Workers::spawn(&context).unwrap(), tracker, driver)
 }
 

@@ -6,9 +6,10 @@
 //!
 //! Not here: sending and receiving on them ([`super::forward`]).
 
-mod dial;
+pub(super) mod dial;
 pub(super) mod http2;
 mod open;
+pub mod outage;
 pub(super) mod protocol;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
@@ -21,9 +22,8 @@ use super::{
     io::{Peeked, Socket},
 };
 use crate::{
-    clock::Clock,
-    config::{Config, Route},
-    tracker::{Count, Guard, WorkerTracker},
+    config::Config,
+    tracker::{Count, Guard},
     units::Uptime,
 };
 
@@ -58,14 +58,8 @@ pub(super) struct Lease {
 // === impl Upstream ===
 
 impl Upstream {
-    pub(super) fn new(
-        route: &Route,
-        config: &Config,
-        clock: Clock,
-        tracker: WorkerTracker,
-        alarms: &Rc<Alarms>,
-    ) -> Self {
-        let dialer = Rc::new(Dialer::new(route, config, clock, tracker));
+    pub(super) fn new(dialer: Dialer, config: &Config, alarms: &Rc<Alarms>) -> Self {
+        let dialer = Rc::new(dialer);
         let http2 = Channel::new(&dialer, config, alarms);
         let default_host = dialer.default_host();
         let (idle, alarms) = (RefCell::new(Vec::new()), Rc::clone(alarms));

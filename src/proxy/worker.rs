@@ -15,7 +15,7 @@ use super::{
     headers::Closing,
     keep_alive::{Rules, Verdict},
     request::HeadLimits,
-    upstream::Upstream,
+    upstream::{Upstream, dial::Dialer},
 };
 use crate::{
     clock::Clock,
@@ -51,13 +51,18 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(context: &Context, tracker: WorkerTracker, seed: u64) -> Rc<Self> {
-        let Context { config, clock, mut watch, tracker: _, pressure, tls } = context.clone();
+        let Context { config, clock, mut watch, tracker: _, pressure, tls, outages } =
+            context.clone();
         let phase = watch.update();
         let alarms = Alarms::new();
         let upstreams = config
             .routes
             .iter()
-            .map(|route| Upstream::new(route, &config, clock, tracker.clone(), &alarms))
+            .enumerate()
+            .map(|(index, route)| {
+                let dialer = Dialer::new(route, &config, clock, tracker.clone(), outages.of(index));
+                Upstream::new(dialer, &config, &alarms)
+            })
             .collect();
         let scratch = SCRATCH.max(config.limits.max_header_size * 2);
         Rc::new(Self {

@@ -2,9 +2,12 @@
 //!
 //! Not here: which address and port ([`super::open`]), and what becomes of a connection afterwards.
 
-use std::{cell::Cell, io, time::Duration};
+use std::{io, time::Duration};
 
-use super::open::{Opener, is_out_of_ports};
+use super::{
+    open::{Opener, is_out_of_ports},
+    outage::Outage,
+};
 use crate::{
     clock::Clock,
     config::{self, Config, Route},
@@ -21,27 +24,27 @@ const BACKOFF_MAX: Duration = Duration::from_millis(250);
 
 /// Opens connections to one app.
 #[derive(Debug)]
-pub(super) struct Dialer {
+pub(in crate::proxy) struct Dialer {
     opener: Opener,
     pub(super) limits: config::Upstream,
     pub(super) clock: Clock,
     pub(super) tracker: WorkerTracker,
-    /// Whether the last try to connect failed: the log tells the first failure and the next success.
-    failing: Cell<bool>,
+    outage: Outage,
 }
 
 // === impl Dialer ===
 
 impl Dialer {
-    pub(super) fn new(
+    pub(in crate::proxy) fn new(
         route: &Route,
         config: &Config,
         clock: Clock,
         tracker: WorkerTracker,
+        outage: Outage,
     ) -> Self {
         let limits = config.upstream.clone();
         let opener = Opener::new(&route.upstream);
-        Self { opener, limits, clock, tracker, failing: Cell::new(false) }
+        Self { opener, limits, clock, tracker, outage }
     }
 
     /// `Host` for requests that came without.
@@ -83,8 +86,13 @@ impl Dialer {
             let fault = match opened.unwrap_or(Err(Fault::ConnectTimeout)) {
                 Ok(made) => {
                     self.tracker.add(Count::UpstreamConnects, 1);
-                    if self.failing.replace(false) {
-                        tracing::info!(event = "app_reached", "the app accepts connections again");
+                    if self.outage.ends() {
+                        let app = self.opener.default_host();
+                        tracing::info!(
+                            event = "app_reached",
+                            app,
+                            "the app accepts connections again"
+                        );
                     }
                     return Ok(made);
                 }
@@ -108,8 +116,9 @@ impl Dialer {
 
     fn note_failure(&self, fault: Fault) {
         self.tracker.add(Count::UpstreamConnectFailures, 1);
-        if !self.failing.replace(true) {
-            tracing::warn!(event = "app_unreachable", %fault, "requests wait for the app or get an error");
+        if self.outage.begins() {
+            let app = self.opener.default_host();
+            tracing::warn!(event = "app_unreachable", app, %fault, "requests wait for the app or get an error");
         }
     }
 }
