@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use lameduck::proxy::{
     error::Fault,
     framing::Framing,
-    headers::{self, Forwarding},
+    headers::{self, Forwarding, Scheme},
     request::{self, HeadLimits, Parsed, Request},
 };
 use libfuzzer_sys::fuzz_target;
@@ -53,7 +53,8 @@ fn read(bytes: &[u8], limits: HeadLimits) -> Result<Parsed<(Meaning, Vec<u8>)>, 
 
 fn to_app(request: &Request<'_, '_>) -> Vec<u8> {
     let peer = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    let forwarding = Forwarding { peer, trusted: true, default_host: "app.test" };
+    let forwarding =
+        Forwarding { peer, trusted: true, default_host: "app.test", scheme: Scheme::Https };
     let mut sent = Vec::new();
     headers::to_upstream(request, &forwarding, &mut sent);
     sent

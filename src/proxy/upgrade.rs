@@ -137,8 +137,11 @@ impl Tunnel<'_> {
             }
             let deadline = match self.weigh() {
                 Weighed::End(ending) => return Poll::Ready(ending),
-                // A close frame wants to be written.
-                Weighed::Goodbye => continue,
+                // A close frame wants to be written; if it can't be yet, that has a limit of its own.
+                Weighed::Goodbye => {
+                    self.conn.alarm.arm();
+                    continue;
+                }
                 Weighed::Wait(deadline) => deadline,
             };
             self.conn.alarm.set(cx, deadline);

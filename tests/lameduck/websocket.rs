@@ -466,6 +466,56 @@ fn what_the_client_says_after_the_goodbye_still_goes_to_the_app() {
     assert_clean_end(&pod, 1);
 }
 
+/// An app that begins a fragmented message, and ends it once its client has asked for that.
+fn unfinished(exchange: &mut Exchange<'_>) -> Then {
+    exchange.send(SWITCH);
+    exchange.send(frame(TEXT, b"begun"));
+    let mut server = Server { exchange, unread: Vec::new() };
+    while let Ok(asked) = server.frame() {
+        if asked.opcode == TEXT {
+            server.exchange.send(frame(FIN | CONTINUATION, b" and ended"));
+        }
+    }
+    Then::Close
+}
+
+#[test]
+fn a_goodbye_waits_for_the_end_of_a_fragmented_message() {
+    let app = FakeApp::new(unfinished);
+    // The turn comes 3.8 s after the sign, and the message has one second more: half of the linger.
+    let pod = leaving(&app)
+        .env("CLOSE_SPREAD", "0s")
+        .env("LINGER", "2s")
+        .env("DRAIN_TIMEOUT", "6s")
+        .env("TERMINATION_GRACE_PERIOD", "12s")
+        .start();
+    let mut client = upgraded(&pod);
+    pod.terminate();
+    pod.wait_for_phase("Draining");
+    let began = now();
+    assert_eq!(next(&mut client).payload, b"begun");
+    let_pass(ms(4100).saturating_sub(began.elapsed()));
+    client.send(masked(FIN | TEXT, b"go on"));
+    assert_eq!(next(&mut client).payload, b" and ended");
+    assert_eq!(next(&mut client).payload, GOING_AWAY);
+    answer_goodbye(&mut client, b"\x03\xe9");
+    drop(client);
+    assert_clean_end(&pod, 1);
+}
+
+#[test]
+fn a_message_that_does_not_end_does_not_cost_the_goodbye() {
+    let app = FakeApp::new(unfinished);
+    let pod = leaving(&app).env("CLOSE_SPREAD", "0s").start();
+    let mut client = upgraded(&pod);
+    pod.terminate();
+    assert_eq!(next(&mut client).payload, b"begun");
+    assert_eq!(next(&mut client).payload, GOING_AWAY);
+    answer_goodbye(&mut client, b"\x03\xe9");
+    drop(client);
+    assert_clean_end(&pod, 1);
+}
+
 #[test]
 fn an_app_that_floods_does_not_keep_the_close_frame_from_the_client() {
     let app = FakeApp::new(|exchange| {
