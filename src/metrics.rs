@@ -286,6 +286,10 @@ const FAULTS: Family = counter(
     "connection_faults",
     "Connections on which something came that is no HTTP message, and whose fault it was.",
 );
+const STREAMS_RESET: Family = counter(
+    "http2_streams_reset",
+    "HTTP/2 streams of clients that were reset for what came on them; their connections went on.",
+);
 const CONNECTS: Family = counter("upstream_connects", "Tries to open a connection to the app.");
 
 /// Where a count appears. There is no catch-all: a new count must be thought about.
@@ -341,6 +345,8 @@ const fn place(count: Count) -> (Family, &'static [Label]) {
         Count::FaultProxyHeader => (FAULTS, &[("fault", "client"), ("error", "proxy_header")]),
         Count::FaultTls => (FAULTS, &[("fault", "client"), ("error", "tls_handshake")]),
         Count::FaultHttp2 => (FAULTS, &[("fault", "client"), ("error", "http2_protocol")]),
+        Count::FaultHttp2Stream => (STREAMS_RESET, &[("fault", "client"), ("error", "http2_protocol")]),
+        Count::Http2Refused => (STREAMS_RESET, &[("fault", "client"), ("error", "too_many_streams")]),
         Count::FaultHttp2Flood => (FAULTS, &[("fault", "client"), ("error", "http2_flood")]),
         Count::FaultWebSocket => (FAULTS, &[("fault", "app"), ("error", "websocket_frame")]),
         Count::UpstreamBrokeOff => (BROKEN, &[("fault", "app"), ("error", "broke_off")]),

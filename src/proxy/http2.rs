@@ -56,8 +56,14 @@ pub(super) async fn serve(mut conn: Conn) {
     let _open = worker.tracker.guard(Count::Http2Connections);
     let flood = RefCell::new(Flood::new(worker.clock.now()));
     let blocked_since = Cell::new(Uptime::NEVER);
-    let io =
-        Io { socket: &conn.socket, worker, flood: &flood, blocked_since: &blocked_since, early };
+    let io = Io {
+        socket: &conn.socket,
+        worker,
+        peer: conn.peer,
+        flood: &flood,
+        blocked_since: &blocked_since,
+        early,
+    };
     let Some(h2) = shake_hands(conn, io).await else { return };
     let mut session = Session {
         conn,

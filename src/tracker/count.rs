@@ -120,6 +120,10 @@ counts! {
     FaultTls = "fault_tls",
     /// Connections closed because their client broke the rules of HTTP/2.
     FaultHttp2 = "fault_http2",
+    /// HTTP/2 streams reset because their client broke the rules on them alone.
+    FaultHttp2Stream = "fault_http2_stream",
+    /// HTTP/2 streams refused because their connection had `LAMEDUCK_MAX_CONCURRENT_STREAMS` open.
+    Http2Refused = "http2_refused",
     /// HTTP/2 connections closed because their client made work without end: resets, pings, settings, empty frames.
     FaultHttp2Flood = "fault_http2_flood",
     /// WebSockets whose app sent something that is no frame: at the deadline they are cut, not closed.

@@ -376,6 +376,7 @@ fn the_hundred_and_first_stream_is_refused() {
     app.wait_for(100);
     let one_more = client.get("/poll");
     client.expect_reset(one_more, REFUSED_STREAM);
+    assert_eq!(pod.status()["counts"]["http2_refused"], 1);
     gate.open();
     for stream in parked {
         client.response(stream).expect(200);
@@ -383,6 +384,28 @@ fn the_hundred_and_first_stream_is_refused() {
     let again = client.get("/");
     client.response(again).expect(200);
     assert_eq!(app.requests().len(), 101);
+}
+
+/// A balancer's connection carries many clients for a long time, and some of them are wrong now and then.
+#[test]
+fn faults_of_a_few_streams_in_many_never_cost_the_connection() {
+    let gate = Gate::default();
+    let app = FakeApp::polls(&gate);
+    let pod = TestPod::before(&app).start();
+    let mut client = Http2Client::connect(pod.proxy);
+    let parked = client.get("/poll");
+    app.wait_for(1);
+    for _ in 0..150 {
+        let wrong = client.ask(&request_with("GET", "/", &[("connection", "x")]), true);
+        client.expect_reset(wrong, PROTOCOL_ERROR);
+        for _ in 0..2 {
+            let right = client.get("/");
+            client.response(right).expect(200);
+        }
+    }
+    gate.open();
+    client.response(parked).expect(200);
+    assert_eq!(pod.status()["counts"]["fault_http2_stream"], 150);
 }
 
 #[test]

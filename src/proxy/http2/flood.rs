@@ -48,6 +48,15 @@ pub struct Flood {
     in_block: bool,
 }
 
+/// Resets of ours that a client has provoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Provoked {
+    /// For breaking the rules on a stream.
+    pub faults: u32,
+    /// For one stream too many at a time.
+    pub refused: u32,
+}
+
 /// Finds the frames in bytes as they pass.
 #[derive(Debug)]
 struct Scanner {
@@ -74,6 +83,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const REFUSED_STREAM: u32 = 7;
 const END_HEADERS: u8 = 4;
 
 // === impl Flood ===
@@ -130,16 +140,20 @@ impl Flood {
         }
     }
 
-    /// Notes bytes that went to the client.
-    pub fn wrote(&mut self, bytes: &[u8]) {
-        let (mut answers, mut provoked) = (0u32, 0u32);
+    /// Notes bytes that went to the client; returns the resets among them that it has provoked.
+    pub fn wrote(&mut self, bytes: &[u8]) -> Provoked {
+        let (mut answers, mut provoked) = (0u32, Provoked::default());
         self.wrote.scan(bytes, |frame| {
             answers += u32::from(matches!(frame.kind, DATA | HEADERS));
-            provoked += frame.provoked();
+            provoked.faults += u32::from(frame.is_fault());
+            provoked.refused += u32::from(frame.code == Some(REFUSED_STREAM));
         });
         self.left = self.left.saturating_add(answers.saturating_mul(PER_ANSWER)).min(BURST);
-        self.is_over |= provoked > self.left;
-        self.left = self.left.saturating_sub(provoked);
+        // An honest client sends a burst that is refused before it has read our settings.
+        let cost = provoked.faults.saturating_mul(PROVOKED).saturating_add(provoked.refused);
+        self.is_over |= cost > self.left;
+        self.left = self.left.saturating_sub(cost);
+        provoked
     }
 
     /// Notes that a stream has ended, and whether its client took it back.
@@ -220,22 +234,17 @@ impl Frame {
         Self { length, kind, flags, code: has_code.then(|| u32::from_be_bytes(code)) }
     }
 
-    /// What it costs as a reset of ours, by its code (RFC 9113 §7). Those that a client provokes are the h2 crate's; our
-    /// own are CANCEL and INTERNAL_ERROR.
-    const fn provoked(self) -> u32 {
+    /// Whether it is a reset for a fault of the client's, by its code (RFC 9113 §7). Those are the h2 crate's; our own are
+    /// CANCEL and INTERNAL_ERROR.
+    const fn is_fault(self) -> bool {
         const PROTOCOL_ERROR: u32 = 1;
         const FLOW_CONTROL_ERROR: u32 = 3;
         const STREAM_CLOSED: u32 = 5;
         const FRAME_SIZE_ERROR: u32 = 6;
-        const REFUSED_STREAM: u32 = 7;
-        match self.code {
-            Some(PROTOCOL_ERROR | FLOW_CONTROL_ERROR | STREAM_CLOSED | FRAME_SIZE_ERROR) => {
-                PROVOKED
-            }
-            // One too many at a time; an honest client sends such a burst before it has read our settings.
-            Some(REFUSED_STREAM) => 1,
-            Some(_) | None => 0,
-        }
+        matches!(
+            self.code,
+            Some(PROTOCOL_ERROR | FLOW_CONTROL_ERROR | STREAM_CLOSED | FRAME_SIZE_ERROR)
+        )
     }
 
     /// Whether it brings a request no further: everything but HEADERS, its continuation – both are bounded by the size
@@ -305,7 +314,9 @@ mod tests {
         let over = |code| {
             let mut flood = begun();
             (1..=5_000).find(|_| {
-                reset(code).chunks(5).for_each(|part| flood.wrote(part));
+                for part in reset(code).chunks(5) {
+                    flood.wrote(part);
+                }
                 flood.is_over()
             })
         };

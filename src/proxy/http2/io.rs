@@ -5,13 +5,14 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::flood::Flood;
+use super::flood::{Flood, Provoked};
 use crate::{
     proxy::{io::Socket, worker::Worker},
     tracker::Count,
@@ -23,6 +24,7 @@ use crate::{
 pub(super) struct Io<'a> {
     pub(super) socket: &'a Socket,
     pub(super) worker: &'a Worker,
+    pub(super) peer: IpAddr,
     pub(super) flood: &'a RefCell<Flood>,
     /// Since when the socket has taken nothing of what is to be written; [`Uptime::NEVER`] if it takes what there is.
     pub(super) blocked_since: &'a Cell<Uptime>,
@@ -48,7 +50,12 @@ impl Io<'_> {
         let mut left = wrote;
         for slice in bytes {
             let part = &slice[..left.min(slice.len())];
-            self.flood.borrow_mut().wrote(part);
+            let Provoked { faults, refused } = self.flood.borrow_mut().wrote(part);
+            if faults + refused > 0 {
+                tracing::debug!(peer = %self.peer, faults, refused, "HTTP/2 streams reset");
+                self.worker.tracker.add(Count::FaultHttp2Stream, faults.into());
+                self.worker.tracker.add(Count::Http2Refused, refused.into());
+            }
             left -= part.len();
         }
     }

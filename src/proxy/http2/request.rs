@@ -22,7 +22,7 @@ pub fn settle<T>(
     limits: HeadLimits,
     then: impl FnOnce(&Request<'_, '_>) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
-    if parts.headers.len() > limits.fields {
+    if parts.headers.len() > limits.fields || size(parts) > limits.bytes {
         return Err(Fault::HeadersTooLarge);
     }
     let cookies = joined_cookies(&parts.headers);
@@ -41,6 +41,12 @@ pub fn settle<T>(
     raw.path = Some(target(parts));
     raw.version = Some(1);
     Request::settle(raw).and_then(|request| then(&request))
+}
+
+/// What the head would take in HTTP/1.1, where each field line has four bytes besides its name and value.
+fn size(parts: &Parts) -> usize {
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    target(parts).len() + fields.sum::<usize>()
 }
 
 /// RFC 9113 §8.2.3: an HTTP/1.1 app gets one `Cookie`, however many crumbs the client made of it.
@@ -150,6 +156,8 @@ mod tests {
         check(Http::connect("a:1"), true, Err(Fault::Connect));
         let many = (0..11).fold(Http::get("http://a/"), |b, n| b.header(format!("x-{n}"), "1"));
         check(many, true, Err(Fault::HeadersTooLarge));
+        let large = Http::get("http://a/").header("x", "y".repeat(1_020));
+        check(large, true, Err(Fault::HeadersTooLarge));
         let look_alike = Http::get("http://a/").header("content_length", "1");
         let fault = Fault::BadRequest("field name with underscore that reads like framing");
         check(look_alike, true, Err(fault));
