@@ -19,6 +19,7 @@ mod headers;
 mod hooks;
 mod http2;
 mod http2_abuse;
+mod http2_both;
 mod http2_drain;
 mod http2_spec;
 mod keep_alive;
