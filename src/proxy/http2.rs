@@ -181,7 +181,7 @@ async fn end(conn: &Conn, ending: Ending, requests: u64) {
                 tracker.take_back(conn.accepted_at, conn.arrival_before);
             }
         }
-        Ending::Told => linger::after_last_response(conn, Count::ClosedAnnounced).await,
+        Ending::Told => linger::after_goaway(conn).await,
         Ending::Ignored => {
             tracker.add(Count::ClosedAnnounced, 1);
             tracker.add(Count::PeersIgnoringClose, 1);

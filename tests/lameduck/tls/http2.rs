@@ -164,3 +164,30 @@ fn answers_that_nobody_reads_are_counted_as_abandoned_at_the_deadline() {
     let abandoned = report["abandoned"]["responses"].as_u64().unwrap();
     assert!(abandoned > 0, "{report}");
 }
+
+/// What a client sends while it reads – window updates – must not meet a socket that is closed: the reset that answers it
+/// would destroy what the kernel still holds for that client.
+#[test]
+fn a_slow_reader_of_the_last_answers_is_listened_to_while_it_reads() {
+    let setting = Setting::new();
+    let app = FakeApp::new(|exchange| exchange.reply("200 OK", "", &pattern(80_000)));
+    let pod = setting
+        .mounted
+        .switched_on(TestPod::before(&app))
+        .env("MAX_REQUESTS_PER_CONNECTION", "6")
+        .env("LINGER", "800ms")
+        .start();
+    let config = setting.authority.client_config();
+    let generous = [(setting::INITIAL_WINDOW_SIZE, LARGE)];
+    let mut client = Http2Client::over_tls(pod.proxy, &config, &generous, 32 * 1024);
+    client.grant(0, LARGE);
+    let asked: Vec<_> = (0..6).map(|_| client.get("/")).collect();
+    app.wait_for(6);
+    while client.sip() {
+        let_pass(ms(150));
+    }
+    for stream in asked {
+        assert_eq!(client.outcome(stream), Outcome::Answered(200), "{}", client.story());
+    }
+    assert_eq!(client.expect_closed(), End::Eof, "{}", client.story());
+}
