@@ -208,3 +208,30 @@ fn the_last_bytes_of_a_tunnel_are_not_left_behind() {
     }
     pod.wait_for_count("tunnels", 0);
 }
+
+/// RFC 8446 §4.6.3: each side may change its keys at any time, and the other answers in kind, also while it is written to.
+#[test]
+fn keys_may_change_while_bytes_go_both_ways() {
+    let setting = Setting::new();
+    let app = FakeApp::echo();
+    let pod = setting.mounted.switched_on(TestPod::before(&app)).start();
+    let mut client = with_small_window(setting.client(&pod));
+    let body = pattern(6 * MIB);
+    for _ in 0..3 {
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+        for part in body.chunks(500_000) {
+            client.io().conn.refresh_traffic_keys().unwrap();
+            client.send(part);
+        }
+        client.io().conn.refresh_traffic_keys().unwrap();
+        client.io().flush().unwrap();
+        let_pass(ms(50));
+        let response = client.response().expect(200).expect_close(false);
+        assert!(response.body == body, "the body has changed on its way");
+    }
+    // And while nothing else goes.
+    client.io().conn.refresh_traffic_keys().unwrap();
+    client.io().flush().unwrap();
+    client.get("/").response().expect(200);
+}
