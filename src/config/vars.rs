@@ -128,7 +128,7 @@ vars! {
         "pace of GOAWAY, closing of idle connections and the shedding ramp; `0s` = all at once";
     /// A round trip around the world, some retransmissions included.
     LINGER = "LAMEDUCK_LINGER", Value("2s"),
-        "longest read after our FIN, so that nobody is answered by a reset";
+        "longest read after our FIN, so that nobody is answered by a reset; after a GOAWAY, longest silence in it";
     /// Only the app's author knows what a poll may be answered with.
     RELEASE = "LAMEDUCK_RELEASE", Off,
         "early answers for parked requests in a drain: `METHOD PATH=STATUS[@DELAY]`, comma-separated, `*` suffix wildcard; e.g. `GET /poll*=204@0s`";

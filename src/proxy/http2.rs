@@ -32,8 +32,9 @@ use self::{
     flood::Flood,
     io::Io,
     session::{Ending, Farewell, Session},
+    stream::Ended,
 };
-use super::{downstream::Conn, linger};
+use super::{downstream::Conn, in_flight::Cut, linger};
 use crate::{config::Config, tracker::Count, units::Uptime};
 
 /// Bytes of a request's body that a client may send before the app has taken them: what Envoy gives at the edge.
@@ -70,6 +71,7 @@ pub(super) async fn serve(mut conn: Conn) {
         flood: &flood,
         h2,
         streams: FuturesUnordered::new(),
+        unwritten: Vec::new(),
         requests: 0,
         idle_since: worker.clock.now(),
         farewell: Farewell::Unsaid,
@@ -89,7 +91,7 @@ pub(super) async fn serve(mut conn: Conn) {
         .await;
     }
     let requests = session.requests;
-    end_streams(session).await;
+    end_streams(session, &ending).await;
     end(conn, ending, requests).await;
 }
 
@@ -144,16 +146,34 @@ fn builder(config: &Config) -> server::Builder {
     builder
 }
 
-/// Drops the connection, so that its streams see its end, and lets them account for themselves.
-async fn end_streams<S: Future<Output = session::StreamEnd>>(session: Session<'_, S>) {
-    let Session { h2, mut streams, .. } = session;
+/// Drops the connection, so that its streams see its end, and lets them account for themselves, as do the answers that
+/// have not been written.
+async fn end_streams<S>(session: Session<'_, S>, ending: &Ending)
+where
+    S: Future<Output = session::StreamEnd>,
+{
+    let Session { h2, mut streams, mut unwritten, blocked_since, .. } = session;
     drop(h2);
     poll_fn(|cx| {
         use futures_util::Stream as _;
-        while let Poll::Ready(Some(_)) = std::pin::Pin::new(&mut streams).poll_next(cx) {}
+        while let Poll::Ready(Some(end)) = std::pin::Pin::new(&mut streams).poll_next(cx) {
+            if let Ok(Ended::Answered(last)) = end {
+                unwritten.push(last);
+            }
+        }
         Poll::Ready(())
     })
     .await;
+    for answer in unwritten {
+        match ending {
+            _ if blocked_since.get() == Uptime::NEVER => answer.end(),
+            Ending::ByPeer | Ending::Fault(_) | Ending::Flood | Ending::Late | Ending::Told => {
+                answer.cut(Cut::Client);
+            }
+            Ending::Ignored => answer.cut(Cut::Deadline),
+            Ending::Stalled => answer.cut(Cut::Stalled),
+        }
+    }
 }
 
 /// Counts the connection's end, and keeps reading for a while where our last words must not be destroyed.
@@ -167,7 +187,7 @@ async fn end(conn: &Conn, ending: Ending, requests: u64) {
                 tracker.take_back(conn.accepted_at, conn.arrival_before);
             }
         }
-        Ending::Told => linger::after_last_response(conn, Count::ClosedAnnounced).await,
+        Ending::Told => linger::after_goaway(conn).await,
         Ending::Ignored => {
             tracker.add(Count::ClosedAnnounced, 1);
             tracker.add(Count::PeersIgnoringClose, 1);

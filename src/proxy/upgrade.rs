@@ -129,7 +129,8 @@ enum Ending {
 impl Tunnel<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
-            if let Some(ending) = self.pump(cx).or_else(|| self.advance()) {
+            let ending = self.pump(cx).or_else(|| self.advance()).or_else(|| self.see_off(cx));
+            if let Some(ending) = ending {
                 return Poll::Ready(ending);
             }
             if !self.conn.alarm.take_rung() {
@@ -242,14 +243,19 @@ impl Tunnel<'_> {
             Goodbye::Answered { .. } if !self.down_open && self.up.has_written_all() => {
                 Some(Ending::Told)
             }
-            Goodbye::Due { .. } | Goodbye::Later if !self.down_open && !self.up_open => {
-                Some(Ending::Closed)
-            }
             Goodbye::Answered { .. }
             | Goodbye::Due { .. }
             | Goodbye::Later
             | Goodbye::Said { .. } => None,
         }
+    }
+
+    /// The tunnel is over once both sides have ended and the client's kernel has all of it: with TLS our end is more than
+    /// a FIN, and neither direction may ever be polled again that would take it along.
+    fn see_off(&self, cx: &mut Context<'_>) -> Option<Ending> {
+        let is_flushed = self.conn.socket.poll_flush(cx).is_ready();
+        let is_over = !self.down_open && !self.up_open && !self.is_told();
+        (is_over && is_flushed).then_some(Ending::Closed)
     }
 
     /// What phase and time say about the tunnel.

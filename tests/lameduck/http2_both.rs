@@ -209,7 +209,11 @@ fn a_grpc_stream_is_told_goodbye_where_a_message_ends() {
     }
     let answer = client.response(stream).expect(200);
     assert_eq!(answer.trailers.get("grpc-status"), Some("14"), "{answer:?}");
-    assert!(messages > 10 && answer.body.len() % MESSAGE.len() == 0, "{} bytes", answer.body.len());
+    assert!(
+        messages > 10 && answer.body.len().is_multiple_of(MESSAGE.len()),
+        "{} bytes",
+        answer.body.len()
+    );
     app.wait_for_reset("/s/Watch", ms(2000));
     assert_eq!(pod.wait_for_exit(), 0);
     let report = pod.report();

@@ -2,9 +2,11 @@
 //! slow and missing, and what follows them.
 
 use crate::support::{
-    FakeApp, RawClient, TestPod, assert_about,
+    FakeApp, Http2Client, RawClient, TestPod, assert_about,
     client::get,
-    eventually, let_pass, ms, now,
+    eventually,
+    http2::{PREFACE, frame, hpack, request},
+    let_pass, ms, now,
     pod::PodBuilder,
     tls::{Authority, Mounted, TlsClient, client_hello, session},
 };
@@ -104,6 +106,21 @@ fn a_handshake_may_follow_in_the_same_segment() {
         let request = app.requests().pop().unwrap();
         assert_eq!(request.fields.get("x-forwarded-for"), Some("203.0.113.9"));
         assert_eq!(request.fields.get("x-forwarded-proto"), Some("https"));
+    }
+}
+
+#[test]
+fn http2_may_follow_in_the_same_segment() {
+    let app = FakeApp::echo();
+    let pod = behind_a_balancer(&app).start();
+    for header in [V1.to_vec(), v2(), local()] {
+        let mut client = Http2Client::raw(pod.proxy);
+        let stream = client.next_stream();
+        let asked = frame::headers(stream, &hpack::block(&request("GET", "/")), true);
+        client.send([&header, PREFACE, &frame::settings(&[]), &asked].concat());
+        client.response(stream).expect(200);
+        let client = if header == local() { "127.0.0.1" } else { "203.0.113.9" };
+        assert_eq!(forwarded_for(&app), client);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod handshake;
+mod http2;
 mod rotation;
 
 use std::{io::Read as _, net::Shutdown};

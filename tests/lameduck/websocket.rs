@@ -11,6 +11,7 @@ use crate::support::{
     assert_about, let_pass, ms, now,
     pod::PodBuilder,
     repetitions,
+    tls::{Authority, Mounted, TlsClient},
 };
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -539,6 +540,48 @@ fn an_app_that_floods_does_not_keep_the_close_frame_from_the_client() {
     // The app never ends by itself: it has the linger.
     assert_clean_end(&pod, 1);
     app.wait_until_unconnected();
+}
+
+/// Over TLS bytes can lie in more places, and the end is a word of its own. The app is flooded and floods: neither keeps
+/// the goodbye from a client that reads slowly.
+#[test]
+fn over_tls_the_goodbye_comes_whole_and_the_end_is_announced() {
+    let authority = Authority::new();
+    let mounted = Mounted::new(&authority, &authority.issue(1));
+    let app = FakeApp::new(|exchange| {
+        exchange.send(SWITCH);
+        while exchange.send(frame(FIN | BINARY, &[7; 5_000])) {}
+        Then::Close
+    });
+    let pod = mounted.switched_on(leaving(&app)).start();
+    let clients = 10;
+    let mut open: Vec<_> = (0..clients)
+        .map(|_| {
+            let mut client = TlsClient::shake_hands(pod.proxy, &authority.client_config());
+            assert_eq!(client.send(UPGRADE).head().status, 101);
+            client
+        })
+        .collect();
+    let_pass(ms(200));
+    pod.terminate();
+    // Later than the last turn.
+    let_pass(ms(1600));
+    for client in &mut open {
+        let goodbye = loop {
+            let frame = read_frame(|n| client.exactly(n)).expect("a frame");
+            if frame.opcode != BINARY {
+                break frame;
+            }
+            assert!(frame.payload == [7; 5_000], "a frame was cut");
+        };
+        assert_eq!((goodbye.opcode, &goodbye.payload[..]), (CLOSE, GOING_AWAY));
+        client.send(masked(FIN | CLOSE, b"\x03\xe9"));
+    }
+    for client in &mut open {
+        client.expect_eof();
+    }
+    drop(open);
+    assert_clean_end(&pod, clients);
 }
 
 #[test]

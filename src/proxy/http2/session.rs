@@ -26,7 +26,7 @@ use super::{
     farewell::{self, Facts, PATIENCE, Rules},
     flood::Flood,
     io::Io,
-    stream::Ended,
+    stream::{Ended, Unwritten},
 };
 use crate::{lifecycle::Phase, proxy::downstream::Conn, tracker::Count, units::Uptime};
 
@@ -58,6 +58,8 @@ pub(super) struct Session<'a, S> {
     pub(super) flood: &'a RefCell<Flood>,
     pub(super) h2: Connection<Io<'a>, Bytes>,
     pub(super) streams: FuturesUnordered<S>,
+    /// What has been answered, and may not be with the kernel.
+    pub(super) unwritten: Vec<Unwritten>,
     pub(super) requests: u64,
     pub(super) idle_since: Uptime,
     pub(super) farewell: Farewell,
@@ -97,6 +99,7 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(self.broken(error)),
                 Poll::Ready(None) => return Poll::Ready(self.closed()),
                 Poll::Pending => {
+                    self.end_written();
                     if self.flood.borrow().is_over() {
                         return Poll::Ready(Ending::Flood);
                     }
@@ -124,14 +127,28 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(end)) = Pin::new(&mut self.streams).poll_next(cx) {
+            let taken_back = matches!(end, Ok(Ended::TakenBack));
             match end {
-                Ok(ended) => self.flood.borrow_mut().stream_ended(ended == Ended::TakenBack),
+                Ok(ended) => {
+                    self.flood.borrow_mut().stream_ended(taken_back);
+                    if let Ended::Answered(unwritten) = ended {
+                        self.unwritten.push(unwritten);
+                    }
+                }
                 Err(_) => self.conn.worker.tracker.add(Count::ErrorInternal, 1),
             }
             if self.streams.is_empty() {
                 self.idle_since = self.conn.worker.clock.now();
                 self.conn.alarm.arm();
             }
+        }
+    }
+
+    /// The h2 crate was just polled until it could not go on: if that is not for the socket's sake, all is written that
+    /// its streams gave it.
+    fn end_written(&mut self) {
+        if self.blocked_since.get() == Uptime::NEVER {
+            self.unwritten.drain(..).for_each(Unwritten::end);
         }
     }
 
@@ -168,7 +185,8 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
                 at
             }
             Farewell::Told(at) => {
-                let has_streams = !self.streams.is_empty() || self.h2.has_streams();
+                let has_streams =
+                    !self.streams.is_empty() || self.h2.has_streams() || !self.unwritten.is_empty();
                 let until = at + self.patience(&phase);
                 if now >= until && !has_streams {
                     self.h2.abrupt_shutdown(Reason::NO_ERROR);

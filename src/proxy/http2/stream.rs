@@ -33,12 +33,22 @@ use crate::{
 };
 
 /// What an ended stream says about its client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Ended {
-    /// It was answered, or ended for another reason.
+    /// It was answered.
+    Answered(Unwritten),
+    /// It ended for another reason.
     Served,
     /// The client took its request back before there was an answer, within [`PREMATURE`].
     TakenBack,
+}
+
+/// A request that is in flight until its answer, which the h2 crate has, is with the kernel: it may be seconds until a
+/// slow client's window there has room for it.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    in_flight: InFlight,
+    status: u16,
 }
 
 /// The client's side of a stream.
@@ -69,13 +79,27 @@ pub(super) async fn serve(
     match settled {
         Ok(mut order) => {
             let upload = Upload::new(body, !ends, order.record.started);
-            let mut in_flight = InFlight::begin(worker, &mut order.record);
-            client.exchange(order, upload, &mut in_flight).await
+            let in_flight = InFlight::begin(worker, &mut order.record);
+            client.exchange(order, upload, in_flight).await
         }
         Err(fault) => {
             client.refuse(fault, false, false);
             Ended::Served
         }
+    }
+}
+
+// === impl Unwritten ===
+
+impl Unwritten {
+    /// The kernel has it.
+    pub(super) fn end(mut self) {
+        self.in_flight.end(Some(self.status));
+    }
+
+    /// The kernel will not get it.
+    pub(super) fn cut(mut self, cut: Cut) {
+        self.in_flight.cut(cut, self.status);
     }
 }
 
@@ -86,7 +110,7 @@ impl Client<'_> {
         &mut self,
         mut order: Order,
         mut upload: Upload,
-        in_flight: &mut InFlight,
+        mut in_flight: InFlight,
     ) -> Ended {
         let worker = &self.conn.worker;
         let mut exchange = Exchange::new(self, &mut order, &mut upload);
@@ -102,19 +126,16 @@ impl Client<'_> {
                 worker.tracker.add(Count::ParkedReleased, 1);
                 worker.tracker.add(status_class(status.as_u16()), 1);
                 self.answer(reply::release(status), None);
-                in_flight.end(Some(status.as_u16()));
-                Ended::Served
+                Ended::Answered(Unwritten { in_flight, status: status.as_u16() })
             }
             Err(Failure::Stop(Stop::Fault(fault))) => {
                 let status = self.refuse(fault, order.to_head, order.is_grpc);
-                in_flight.end(Some(status));
-                Ended::Served
+                Ended::Answered(Unwritten { in_flight, status })
             }
             Err(Failure::Stop(Stop::Silent) | Failure::Unprocessed) => {
                 let fault = Fault::BadUpstream("it closed without an answer");
                 let status = self.refuse(fault, order.to_head, order.is_grpc);
-                in_flight.end(Some(status));
-                Ended::Served
+                Ended::Answered(Unwritten { in_flight, status })
             }
         }
     }
@@ -125,7 +146,7 @@ impl Client<'_> {
         order: &Order,
         upload: Upload,
         answer: exchange::Answer,
-        in_flight: &mut InFlight,
+        mut in_flight: InFlight,
     ) -> Ended {
         let worker = &self.conn.worker;
         let status = answer.head.status().as_u16();
@@ -141,17 +162,15 @@ impl Client<'_> {
         };
         let mut passing = Passing::new(self, order, upload, answer.app, send, ending, answer.ends);
         match passing.run().await {
-            Ok(Passed::Whole) => {
-                passing.finish();
-                in_flight.end(Some(status));
-            }
-            Ok(Passed::Goodbye) => in_flight.end(Some(status)),
+            Ok(Passed::Whole) => passing.finish(),
+            Ok(Passed::Goodbye) => {}
             Err(cut) => {
                 passing.reset(cut);
                 in_flight.cut(cut, status);
+                return Ended::Served;
             }
         }
-        Ended::Served
+        Ended::Answered(Unwritten { in_flight, status })
     }
 
     /// Answers in the app's place, in the words of the protocol; returns the status.

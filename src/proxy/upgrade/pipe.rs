@@ -26,6 +26,8 @@ pub(super) struct Pipe {
     /// What has to be written, from `written` on.
     pending: Vec<u8>,
     written: usize,
+    /// Whether what was written is with the kernel, not only with TLS.
+    flushed: bool,
 }
 
 /// What becomes of the bytes that come.
@@ -85,7 +87,7 @@ impl Pipe {
     /// A pipe for what `sender` sends, which writes `head` first.
     pub(super) fn new(sender: Sender, is_websocket: bool, head: Vec<u8>) -> Self {
         let follower = is_websocket.then(|| Follower::new(sender));
-        Self { sender, follower, flow: Flow::Passing, pending: head, written: 0 }
+        Self { sender, follower, flow: Flow::Passing, pending: head, written: 0, flushed: true }
     }
 
     /// Whether it is known where frames end.
@@ -114,6 +116,7 @@ impl Pipe {
         self.flow = Flow::Dropping;
         self.pending = Vec::new();
         self.written = 0;
+        self.flushed = true;
     }
 
     /// Who has told the receiver that it had the last frame; that frame is with the kernel by then.
@@ -133,7 +136,7 @@ impl Pipe {
 
     /// Whether all that came and passes is with the kernel.
     pub(super) const fn has_written_all(&self) -> bool {
-        self.written == self.pending.len()
+        self.written == self.pending.len() && self.flushed
     }
 
     /// Moves what can be moved, until the source has ended. `early` holds bytes of the source that were read before.
@@ -180,6 +183,7 @@ impl Pipe {
             Poll::Ready(Err(_)) => return Err(Broken::Sink),
             Poll::Pending => 0,
         };
+        self.flushed &= taken == 0;
         self.count(worker, Sender::Server, taken);
         self.pending.extend_from_slice(&passing[taken..]);
         self.put_close_frame();
@@ -231,9 +235,14 @@ impl Pipe {
                 Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Sink)),
                 Ok(n) => {
                     self.written += n;
+                    self.flushed = false;
                     self.count(worker, Sender::Server, n);
                 }
             }
+        }
+        if !self.flushed {
+            ready!(sink.poll_flush(cx)).map_err(|_| Broken::Sink)?;
+            self.flushed = true;
         }
         if self.pending.capacity() > 0 {
             worker.give_buffer(std::mem::take(&mut self.pending));

@@ -13,10 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::SockRef;
 
 use super::{
     PATIENCE, now,
+    tls::session,
     wire::{End, Fields, shown},
 };
 use frame::{Frame, code, flag, kind, setting};
@@ -29,7 +31,7 @@ pub type Field<'a> = (&'a str, &'a str);
 
 /// One connection to the proxy.
 pub struct Http2Client {
-    io: TcpStream,
+    io: Io,
     unread: Vec<u8>,
     decoder: hpack::Decoder,
     /// A header block whose end has not come: its stream and whether that ends with it.
@@ -49,6 +51,12 @@ pub struct Http2Client {
     pub acks_pings: bool,
     /// Gives back by itself what DATA takes of the windows.
     pub replenishes: bool,
+}
+
+/// What the frames travel in.
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 /// What has come on one stream.
@@ -104,7 +112,35 @@ impl Http2Client {
         let io = TcpStream::connect_timeout(&addr, PATIENCE)?;
         io.set_nodelay(true)?;
         io.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self {
+        Ok(Self::over(Io::Plain(io)))
+    }
+
+    /// Connects, shakes hands for `h2` and agrees on `settings`; the kernel takes at most `window` bytes that are not read.
+    pub fn over_tls(
+        addr: SocketAddr,
+        config: &ClientConfig,
+        settings: &[(u16, u32)],
+        window: usize,
+    ) -> Self {
+        let mut config = config.clone();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let tcp = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        SockRef::from(&tcp).set_recv_buffer_size(window).unwrap();
+        let mut stream = StreamOwned::new(session(&config), tcp);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+        }
+        assert_eq!(stream.conn.alpn_protocol(), Some(&b"h2"[..]));
+        let mut client = Self::over(Io::Tls(Box::new(stream)));
+        client.agree(settings);
+        client
+    }
+
+    fn over(io: Io) -> Self {
+        Self {
             io,
             unread: Vec::new(),
             decoder: hpack::Decoder::new(),
@@ -118,7 +154,7 @@ impl Http2Client {
             acks_settings: true,
             acks_pings: true,
             replenishes: true,
-        })
+        }
     }
 
     /// Connects, sends preface and empty SETTINGS, and waits until the proxy has spoken and agreed.
@@ -129,17 +165,21 @@ impl Http2Client {
     /// The same with settings.
     pub fn with_settings(addr: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let mut client = Self::raw(addr);
-        client.send([PREFACE, &frame::settings(settings)].concat());
-        client.wait("the proxy's settings and its ACK", |client| {
+        client.agree(settings);
+        client
+    }
+
+    fn agree(&mut self, settings: &[(u16, u32)]) {
+        self.send([PREFACE, &frame::settings(settings)].concat());
+        self.wait("the proxy's settings and its ACK", |client| {
             let count = |flags| client.count(|f| f.kind == kind::SETTINGS && f.flags == flags);
             (count(0) > 0 && count(flag::ACK) > 0).then_some(())
         });
-        client
     }
 
     /// Makes the kernel take few bytes that are not read; to be called before anything comes.
     pub fn with_small_window(self) -> Self {
-        SockRef::from(&self.io).set_recv_buffer_size(4096).unwrap();
+        SockRef::from(self.io.tcp()).set_recv_buffer_size(4096).unwrap();
         self
     }
 
@@ -155,7 +195,15 @@ impl Http2Client {
 
     /// Sends `bytes`, if the connection takes them.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        self.io.write_all(bytes.as_ref())
+        self.io.write_all(bytes.as_ref())?;
+        self.io.flush()
+    }
+
+    /// close_notify towards the proxy, and nothing else.
+    pub fn say_goodbye(&mut self) {
+        let Io::Tls(stream) = &mut self.io else { panic!("only TLS has such a word") };
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
     }
 
     /// A number for a stream that was never used.
@@ -313,6 +361,11 @@ impl Http2Client {
         self.end.is_none()
     }
 
+    /// Reads once, as little as that may be; whether the connection is still open.
+    pub fn sip(&mut self) -> bool {
+        self.read(now() + PATIENCE)
+    }
+
     /// Reads until `found` finds something; its absence is a failure, shown with all that came.
     #[track_caller]
     pub fn wait<T>(&mut self, what: &str, found: impl FnMut(&Self) -> Option<T>) -> T {
@@ -335,17 +388,20 @@ impl Http2Client {
 
     /// RST towards the proxy.
     pub fn abort(self) {
-        SockRef::from(&self.io).set_linger(Some(Duration::ZERO)).unwrap();
+        SockRef::from(self.io.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// FIN towards the proxy.
     pub fn half_close(&mut self) {
-        self.io.shutdown(std::net::Shutdown::Write).unwrap();
+        self.io.tcp().shutdown(std::net::Shutdown::Write).unwrap();
     }
 
     /// A second handle on the same socket, for a thread that writes.
     pub fn writer(&self) -> TcpStream {
-        self.io.try_clone().unwrap()
+        match &self.io {
+            Io::Plain(tcp) => tcp.try_clone().unwrap(),
+            Io::Tls(_) => panic!("only one may encrypt"),
+        }
     }
 
     /// What came, for a failing test's message.
@@ -385,15 +441,15 @@ impl Http2Client {
     fn read(&mut self, until: Instant) -> bool {
         let left = until.saturating_duration_since(now());
         let mut chunk = [0; 64 * 1024];
-        self.io.set_nonblocking(left.is_zero()).unwrap();
-        self.io.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
+        self.io.tcp().set_nonblocking(left.is_zero()).unwrap();
+        self.io.tcp().set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
         let read = loop {
             match self.io.read(&mut chunk) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => break read,
             }
         };
-        self.io.set_nonblocking(false).unwrap();
+        self.io.tcp().set_nonblocking(false).unwrap();
         match read {
             Ok(0) => self.end = Some(End::Eof),
             Ok(n) => self.unread.extend_from_slice(&chunk[..n]),
@@ -499,6 +555,42 @@ impl Http2Client {
         assert!(frame.stream % 2 == 1, "{frame} on no stream of ours: {}", self.story());
         assert!(!over || reset, "{frame} after the end of its stream: {}", self.story());
         self.streams.entry(frame.stream).or_default()
+    }
+}
+
+// === impl Io ===
+
+impl Io {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Io {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.read(into),
+            Self::Tls(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Io {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use socket2::SockRef;
 
 use super::Setting;
-use crate::support::{FakeApp, Gate, TestPod, Then, let_pass, ms, tls::TlsClient};
+use crate::support::{End, FakeApp, Gate, TestPod, Then, let_pass, ms, tls::TlsClient};
 
 const MIB: usize = 1024 * 1024;
 
@@ -169,4 +169,69 @@ fn half_a_record_keeps_an_idle_connection_open() {
     // Not for ever: its rest has as long as that of a head.
     client.io().sock.write_all(&[23, 3, 3, 1, 0, 0]).unwrap();
     client.expect_eof();
+}
+
+/// A client that has nothing more to say still gets all that the app has for it, however slowly it reads. Where the
+/// kernel is full by the end of it is a matter of chance, so there are many lengths.
+#[test]
+fn the_last_bytes_of_a_tunnel_are_not_left_behind() {
+    let setting = Setting::new();
+    let app = FakeApp::new(|exchange| {
+        let length = exchange.request.target[1..].parse().unwrap();
+        exchange.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
+        );
+        // The client's end comes first.
+        while exchange.some().is_ok() {}
+        exchange.send(pattern(length));
+        Then::Close
+    });
+    let pod = setting.mounted.switched_on(TestPod::before(&app)).start();
+    let clients: Vec<_> = (0..40)
+        .map(|i| {
+            let length = MIB + i * 13_001;
+            let mut client = with_small_window(setting.client(&pod));
+            client.send(format!(
+                "GET /{length} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+            ));
+            assert_eq!(client.head().status, 101);
+            client.say_goodbye();
+            (client, length)
+        })
+        .collect();
+    // Until the proxy can't write any more.
+    let_pass(ms(200));
+    for (mut client, length) in clients {
+        let (bytes, end) = client.rest();
+        assert_eq!((bytes.len(), end), (length, End::Eof));
+        assert!(bytes == pattern(length), "the bytes have changed on their way");
+    }
+    pod.wait_for_count("tunnels", 0);
+}
+
+/// RFC 8446 §4.6.3: each side may change its keys at any time, and the other answers in kind, also while it is written to.
+#[test]
+fn keys_may_change_while_bytes_go_both_ways() {
+    let setting = Setting::new();
+    let app = FakeApp::echo();
+    let pod = setting.mounted.switched_on(TestPod::before(&app)).start();
+    let mut client = with_small_window(setting.client(&pod));
+    let body = pattern(6 * MIB);
+    for _ in 0..3 {
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+        for part in body.chunks(500_000) {
+            client.io().conn.refresh_traffic_keys().unwrap();
+            client.send(part);
+        }
+        client.io().conn.refresh_traffic_keys().unwrap();
+        client.io().flush().unwrap();
+        let_pass(ms(50));
+        let response = client.response().expect(200).expect_close(false);
+        assert!(response.body == body, "the body has changed on its way");
+    }
+    // And while nothing else goes.
+    client.io().conn.refresh_traffic_keys().unwrap();
+    client.io().flush().unwrap();
+    client.get("/").response().expect(200);
 }
