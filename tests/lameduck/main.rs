@@ -21,6 +21,7 @@ mod http2;
 mod http2_abuse;
 mod http2_drain;
 mod http2_spec;
+mod http2_streams;
 mod keep_alive;
 mod overlap;
 mod process;
