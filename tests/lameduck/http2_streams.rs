@@ -74,3 +74,86 @@ fn a_response_that_pauses_costs_nothing() {
     let used = pod.cpu() - cpu;
     assert!(used < ms(300), "{used:?} of processor time for a response on which nothing comes");
 }
+
+#[test]
+fn the_end_of_an_upload_is_told_once_however_much_happens_at_once() {
+    let app = FakeApp::echo();
+    let pod = TestPod::before(&app).env("WORKERS", "1").start();
+    for _ in 0..30 {
+        let mut client = Http2Client::connect(pod.proxy);
+        let mut bytes = Vec::new();
+        let mut streams = Vec::new();
+        for _ in 0..100 {
+            let stream = client.next_stream();
+            streams.push(stream);
+            bytes.extend(frame::headers(stream, &hpack::block(&request("POST", "/")), false));
+            bytes.extend(frame::data(stream, b"hello", true));
+        }
+        client.send(&bytes);
+        for stream in streams {
+            client.response(stream).expect(200);
+        }
+    }
+    app.assert_unambiguous();
+}
+
+#[test]
+fn a_slow_app_does_not_shrink_the_window_of_an_upload() {
+    let (app, serving, _folder) = unix_app(|_, mut stream| {
+        read_upload(&mut stream, || let_pass(ms(30)));
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let pod = before(&app).start();
+    let mut client = Http2Client::connect(pod.proxy);
+    let stream = client.post("/");
+    let sent = 10 << 20;
+    client.upload(stream, &vec![b'x'; sent], 16384, false);
+    // Updates may be held back until they are worth half of the window.
+    client.wait("the window as it was", |client| {
+        let updates = client
+            .frames
+            .iter()
+            .filter(|f| f.kind == frame::kind::WINDOW_UPDATE && f.stream == stream);
+        let returned: u32 = updates.map(|f| f.word(0)).sum();
+        (returned as usize + 32 * 1024 >= sent).then_some(())
+    });
+    client.send(frame::data(stream, b"", true));
+    client.response(stream).expect(200);
+    serving.join().unwrap();
+}
+
+#[test]
+fn a_request_whose_head_could_not_be_written_is_sent_again() {
+    let (app, serving, _folder) = unix_app(|listener, mut first| {
+        let mut some = vec![0; 64 * 1024];
+        let _head = first.read(&mut some).unwrap();
+        first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        // The next head is too large for the connection's buffer: it ends while that is being written.
+        let _part = first.read(&mut some).unwrap();
+        drop(first);
+        let mut second = accept(listener);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let n = second.read(&mut some).unwrap();
+            assert!(n > 0, "the head ends after {} bytes", head.len());
+            head.extend_from_slice(&some[..n]);
+        }
+        second.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    });
+    let pod = before(&app).env("MAX_HEADER_SIZE", "1MiB").env("PARKED_AFTER", "9s").start();
+    let mut client = Http2Client::connect(pod.proxy);
+    let stream = client.get("/");
+    client.response(stream).expect(200);
+    let long = "v".repeat(500_000);
+    let block = hpack::block(&request_with("GET", "/", &[("x-long", &long)]));
+    let stream = client.next_stream();
+    let (begun, rest) = block.split_at(16_384);
+    client.send(frame::headers_begun(stream, begun, true));
+    let mut rest = rest.chunks(16_384).peekable();
+    while let Some(part) = rest.next() {
+        let flags = if rest.peek().is_none() { frame::flag::END_HEADERS } else { 0 };
+        client.send(frame::frame(frame::kind::CONTINUATION, flags, stream, part));
+    }
+    assert_eq!(client.response(stream).expect(200).body, b"ok");
+    serving.join().unwrap();
+}
