@@ -45,6 +45,10 @@ const FIELD_OVERHEAD: usize = 32;
 /// Bytes of a response that may wait in the connection for one stream's turn to be written: two frames, so that one
 /// is written while the next is read.
 const SEND_BUFFER: usize = 32 * 1024;
+/// What h2 charges for frames of bodies smaller than 256 bytes that wait for the app, before it ends the connection and
+/// all that is on it: with frames of 50 bytes the connection's window is full before. Small messages for an app that
+/// pauses are no attack; at the worst they hold 5 MB.
+const SMALL_FRAMES: usize = 4 * 1024 * 1024;
 /// Streams that may be reset before we have seen them, as in hyper: CVE-2023-44487.
 const RESETS_UNSEEN: usize = 20;
 
@@ -131,6 +135,7 @@ fn builder(config: &Config) -> server::Builder {
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(SMALL_FRAMES)
         .max_pending_accept_reset_streams(RESETS_UNSEEN)
         // The crate counts these over a connection's whole life, which a balancer's honest connection would use up; they
         // are counted in `flood`.

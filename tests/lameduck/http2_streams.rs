@@ -157,3 +157,36 @@ fn a_request_whose_head_could_not_be_written_is_sent_again() {
     assert_eq!(client.response(stream).expect(200).body, b"ok");
     serving.join().unwrap();
 }
+
+#[test]
+fn small_messages_for_apps_that_pause_do_not_end_their_connection() {
+    const STREAMS: usize = 10;
+    let gate = Gate::default();
+    let (app, serving, _folder) = unix_app({
+        let gate = gate.clone();
+        move |listener, first| {
+            std::thread::scope(|scope| {
+                let others = (1..STREAMS).map(|_| accept(listener));
+                for mut stream in std::iter::once(first).chain(others) {
+                    let gate = &gate;
+                    scope.spawn(move || {
+                        read_upload(&mut stream, || gate.wait());
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                    });
+                }
+            });
+        }
+    });
+    let pod = before(&app).start();
+    let mut client = Http2Client::connect(pod.proxy);
+    let streams: Vec<_> = (0..STREAMS).map(|_| client.post("/")).collect();
+    for stream in &streams {
+        client.upload(*stream, &vec![b'x'; 900 * 60], 60, true);
+    }
+    client.expect_alive();
+    gate.open();
+    for stream in streams {
+        client.response(stream).expect(200);
+    }
+    serving.join().unwrap();
+}
