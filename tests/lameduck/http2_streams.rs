@@ -190,3 +190,20 @@ fn small_messages_for_apps_that_pause_do_not_end_their_connection() {
     }
     serving.join().unwrap();
 }
+
+#[test]
+fn a_connection_that_is_never_idle_is_told_after_its_number_of_requests() {
+    let gate = Gate::default();
+    let app = FakeApp::polls(&gate);
+    let pod = TestPod::before(&app).env("MAX_REQUESTS_PER_CONNECTION", "3").start();
+    let mut client = Http2Client::connect(pod.proxy);
+    client.get("/poll");
+    for _ in 0..2 {
+        let stream = client.get("/");
+        client.response(stream).expect(200);
+    }
+    client.wait("GOAWAY", |client| client.goaways().first().copied());
+    gate.open();
+    client.response(1).expect(200);
+    assert_eq!(client.expect_closed(), End::Eof);
+}
