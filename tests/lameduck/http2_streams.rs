@@ -207,3 +207,23 @@ fn a_connection_that_is_never_idle_is_told_after_its_number_of_requests() {
     client.response(1).expect(200);
     assert_eq!(client.expect_closed(), End::Eof);
 }
+
+#[test]
+fn a_refusal_of_head_has_no_body() {
+    let app = FakeApp::echo();
+    let pod = TestPod::before(&app).start();
+    let mut client = Http2Client::connect(pod.proxy);
+    let fields = request_with("HEAD", "/", &[("host", "other.test")]);
+    let stream = client.ask(&fields, true);
+    let answer = client.response(stream);
+    assert_eq!((answer.status, answer.body.len()), (400, 0));
+}
+
+#[test]
+fn a_field_about_the_apps_connection_does_not_cost_the_response() {
+    let app = FakeApp::new(|exchange| exchange.reply("200 OK", "TE: gzip\r\n", b"ok"));
+    let pod = TestPod::before(&app).start();
+    let mut client = Http2Client::connect(pod.proxy);
+    let stream = client.get("/");
+    assert_eq!(client.outcome(stream), Outcome::Answered(200));
+}

@@ -11,7 +11,7 @@ mod passing;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 
 use self::{
     ending::Ending,
@@ -65,6 +65,7 @@ pub(super) async fn serve(
     let settled = request::settle(&parts, ends, limits, |request| {
         Order::new(conn, is_first, request, &parts, ends)
     });
+    let to_head = parts.method == Method::HEAD;
     drop(parts);
     match settled {
         Ok(mut order) => {
@@ -73,7 +74,7 @@ pub(super) async fn serve(
             client.exchange(order, upload, &mut in_flight).await
         }
         Err(fault) => {
-            client.refuse(fault, false, false);
+            client.refuse(fault, to_head, false);
             Ended::Served
         }
     }
