@@ -72,6 +72,7 @@ pub(super) async fn serve(mut conn: Conn) {
         idle_since: worker.clock.now(),
         farewell: Farewell::Unsaid,
         blocked_since: &blocked_since,
+        unsent: None,
         look_at: Uptime::NEVER,
     };
     conn.alarm.arm();

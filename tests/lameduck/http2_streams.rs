@@ -227,3 +227,26 @@ fn a_field_about_the_apps_connection_does_not_cost_the_response() {
     let stream = client.get("/");
     assert_eq!(client.outcome(stream), Outcome::Answered(200));
 }
+
+#[test]
+fn a_drain_waits_for_responses_that_the_client_has_yet_to_take() {
+    let body = vec![b'x'; 31_000];
+    let app = FakeApp::new({
+        let body = body.clone();
+        move |exchange| exchange.reply("200 OK", "", &body)
+    });
+    let pod = TestPod::before(&app).start();
+    let mut client = Http2Client::connect(pod.proxy);
+    client.grant(0, 16 << 20);
+    // More than the kernel takes for a client that does not read.
+    let streams: Vec<_> = (0..100).map(|_| client.get("/")).collect();
+    app.wait_for(100);
+    app.wait_until_only_idle();
+    let_pass(ms(200));
+    pod.terminate();
+    let_pass(ms(1500));
+    for stream in streams {
+        assert_eq!(client.response(stream).expect(200).body, body);
+    }
+    assert_eq!(pod.wait_for_exit(), 0);
+}

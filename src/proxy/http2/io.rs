@@ -107,7 +107,7 @@ impl AsyncWrite for Io<'_> {
 
     /// Only with TLS does the socket keep something back.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_flush(cx)
+        self.tried(self.socket.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -28,10 +28,15 @@ use super::{
     io::Io,
     stream::Ended,
 };
-use crate::{lifecycle::Phase, proxy::downstream::Conn, tracker::Count, units::Uptime};
+use crate::{
+    lifecycle::Phase,
+    proxy::{downstream::Conn, in_flight::InFlight},
+    tracker::Count,
+    units::Uptime,
+};
 
 /// What a stream's task ends with: a panic ends it alone.
-pub(super) type StreamEnd = Result<Ended, Box<dyn Any + Send>>;
+pub(super) type StreamEnd = Result<(Ended, Option<InFlight>), Box<dyn Any + Send>>;
 
 /// How a connection has ended.
 #[derive(Debug)]
@@ -62,6 +67,9 @@ pub(super) struct Session<'a, S> {
     pub(super) idle_since: Uptime,
     pub(super) farewell: Farewell,
     pub(super) blocked_since: &'a Cell<Uptime>,
+    /// The last stream's, until everything is with the kernel: no drain is over before. While there are others, theirs
+    /// are enough.
+    pub(super) unsent: Option<InFlight>,
     /// When the alarm rings at the latest.
     pub(super) look_at: Uptime,
 }
@@ -100,6 +108,9 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(self.broken(error)),
                 Poll::Ready(None) => return Poll::Ready(self.closed()),
                 Poll::Pending => {
+                    if !self.streams.is_empty() || self.is_written() {
+                        self.unsent = None;
+                    }
                     if self.flood.borrow().is_over() {
                         return Poll::Ready(Ending::Flood);
                     }
@@ -128,7 +139,10 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
     fn poll_streams(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(end)) = Pin::new(&mut self.streams).poll_next(cx) {
             match end {
-                Ok(ended) => self.flood.borrow_mut().stream_ended(ended == Ended::TakenBack),
+                Ok((ended, in_flight)) => {
+                    self.flood.borrow_mut().stream_ended(ended == Ended::TakenBack);
+                    self.unsent = in_flight.or(self.unsent.take());
+                }
                 Err(_) => self.conn.worker.tracker.add(Count::ErrorInternal, 1),
             }
             if self.streams.is_empty() {
@@ -136,6 +150,11 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
                 self.conn.alarm.arm();
             }
         }
+    }
+
+    /// Whether everything that streams have said is with the kernel.
+    fn is_written(&self) -> bool {
+        !self.h2.has_streams() && self.blocked_since.get() == Uptime::NEVER
     }
 
     fn broken(&self, error: h2::Error) -> Ending {

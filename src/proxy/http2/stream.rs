@@ -50,13 +50,14 @@ struct Client<'a> {
     seed: f32,
 }
 
-/// Serves one request. `is_first` says whether it is its connection's first.
+/// Serves one request. `is_first` says whether it is its connection's first. Besides how it has ended, returns what counts it
+/// as in flight: its last bytes are with the connection now, not with the kernel.
 pub(super) async fn serve(
     conn: &Conn,
     is_first: bool,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) -> Ended {
+) -> (Ended, Option<InFlight>) {
     let worker = &conn.worker;
     let (parts, body) = request.into_parts();
     let ends = body.is_end_stream();
@@ -71,11 +72,12 @@ pub(super) async fn serve(
         Ok(mut order) => {
             let upload = Upload::new(body, !ends, order.record.started);
             let mut in_flight = InFlight::begin(worker, &mut order.record);
-            client.exchange(order, upload, &mut in_flight).await
+            let ended = client.exchange(order, upload, &mut in_flight).await;
+            (ended, Some(in_flight))
         }
         Err(fault) => {
             client.refuse(fault, to_head, false);
-            Ended::Served
+            (Ended::Served, None)
         }
     }
 }
