@@ -9,6 +9,7 @@ use std::{
 use crate::support::{
     FakeApp, Gate, Http2Client, PATIENCE, TestPod, Then,
     http2::{Outcome, frame, hpack, request, request_with},
+    http2_app::{Http2App, Settings},
     let_pass, ms,
     pod::PodBuilder,
     wire::End,
@@ -249,4 +250,45 @@ fn a_drain_waits_for_responses_that_the_client_has_yet_to_take() {
         assert_eq!(client.response(stream).expect(200).body, body);
     }
     assert_eq!(pod.wait_for_exit(), 0);
+}
+
+#[test]
+fn streams_of_an_http2_app_that_wait_cost_nothing() {
+    let gate = Gate::default();
+    let app = {
+        let gate = gate.clone();
+        Http2App::new(Settings::default(), move |mut exchange| {
+            let gate = gate.clone();
+            async move {
+                if exchange.request.uri.path() == "/answered" {
+                    exchange.head(200, &[]);
+                    exchange.send(b"hello").await;
+                }
+                if exchange.request.uri.path() == "/large" {
+                    exchange.head(200, &[]);
+                    exchange.send(&[b'x'; 200_000]).await;
+                }
+                exchange.wait_for(&gate).await;
+                exchange.reply(200, &[], b"").await;
+            }
+        })
+    };
+    let pod = TestPod::before_addr(app.addr).env("UPSTREAM_PROTOCOL", "h2c").start();
+    let mut client = Http2Client::connect(pod.proxy);
+    client.replenishes = false;
+    client.get("/parked");
+    let answered = client.post("/answered");
+    client.send(frame::data(answered, b"hello", false));
+    // More than the app's window has room for.
+    let upload = client.post("/parked");
+    client.upload(upload, &[b'x'; 100_000], 16_384, false);
+    // More than the client's window has room for.
+    client.get("/large");
+    app.wait_for(4);
+    let_pass(ms(300));
+    let before = pod.cpu();
+    let_pass(ms(1500));
+    let used = pod.cpu() - before;
+    gate.open();
+    assert!(used < ms(300), "{used:?} of processor time for streams on which nothing happens");
 }
