@@ -141,7 +141,7 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
             match end {
                 Ok((ended, in_flight)) => {
                     self.flood.borrow_mut().stream_ended(ended == Ended::TakenBack);
-                    self.unsent = in_flight.or(self.unsent.take());
+                    self.unsent = in_flight.or_else(|| self.unsent.take());
                 }
                 Err(_) => self.conn.worker.tracker.add(Count::ErrorInternal, 1),
             }

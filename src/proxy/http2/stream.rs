@@ -37,7 +37,7 @@ use crate::{
 pub(super) enum Ended {
     /// It was answered, or ended for another reason.
     Served,
-    /// The client took its request back before there was an answer, within [`PREMATURE`].
+    /// The client took its request back before it had been answered to the end, within [`PREMATURE`].
     TakenBack,
 }
 
@@ -98,8 +98,7 @@ impl Client<'_> {
             Err(Failure::Stop(Stop::ClientGone)) => {
                 worker.tracker.add(Count::ClientGone, 1);
                 in_flight.end(None);
-                let age = worker.clock.now().saturating_since(order.record.started);
-                if age < PREMATURE { Ended::TakenBack } else { Ended::Served }
+                taken_back(worker, &order)
             }
             Err(Failure::Stop(Stop::Release(status))) => {
                 worker.tracker.add(Count::ParkedReleased, 1);
@@ -152,6 +151,9 @@ impl Client<'_> {
             Err(cut) => {
                 passing.reset(cut);
                 in_flight.cut(cut, status);
+                if cut == Cut::Client {
+                    return taken_back(worker, order);
+                }
             }
         }
         Ended::Served
@@ -186,6 +188,12 @@ impl Client<'_> {
     fn worker(&self) -> &Worker {
         &self.conn.worker
     }
+}
+
+/// What the end of a stream is that its client ended.
+fn taken_back(worker: &Worker, order: &Order) -> Ended {
+    let age = worker.clock.now().saturating_since(order.record.started);
+    if age < PREMATURE { Ended::TakenBack } else { Ended::Served }
 }
 
 /// What an answer of ours is counted as: in a drain it is the goodbye of this protocol.
