@@ -39,15 +39,22 @@ use crate::{config::Config, tracker::Count, units::Uptime};
 
 /// Bytes of a request's body that a client may send before the app has taken them: what Envoy gives at the edge.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// The same for all requests of a connection together.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The most for all requests of a connection together. Up to it, each stream's window counts: with less, uploads to an
+/// app that pauses would keep all others of the connection from sending, and look as if they stood still.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// What each field counts for besides its bytes (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 /// Bytes of a response that may wait in the connection for one stream's turn to be written: two frames, so that one
 /// is written while the next is read.
 const SEND_BUFFER: usize = 32 * 1024;
+/// What h2 charges for frames of bodies smaller than 256 bytes that wait for the app, before it ends the connection and
+/// all that is on it: with frames of 50 bytes the connection's window is full before. Small messages for an app that
+/// pauses are no attack; at the worst they hold 5 MB.
+const SMALL_FRAMES: usize = 4 * 1024 * 1024;
 /// Streams that may be reset before we have seen them, as in hyper: CVE-2023-44487.
 const RESETS_UNSEEN: usize = 20;
+/// Streams that we have reset and whose last frames may still come: for a forgotten one they are a fault of the client's.
+const RESETS_REMEMBERED: usize = 1_024;
 
 /// Serves the connection until it ends.
 pub(super) async fn serve(mut conn: Conn) {
@@ -132,14 +139,19 @@ async fn shake_hands<'a>(conn: &'a Conn, io: Io<'a>) -> Option<server::Connectio
 fn builder(config: &Config) -> server::Builder {
     let limits = &config.limits;
     let list = limits.max_header_size + FIELD_OVERHEAD * limits.max_headers;
+    let window = STREAM_WINDOW.saturating_mul(limits.max_concurrent_streams);
+    // RFC 9113 §6.9.2: the window of a connection begins with 65,535 bytes.
+    let window = window.clamp(STREAM_WINDOW, CONNECTION_WINDOW);
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(SMALL_FRAMES)
         .max_pending_accept_reset_streams(RESETS_UNSEEN)
+        .max_concurrent_reset_streams(RESETS_REMEMBERED)
         // The crate counts these over a connection's whole life, which a balancer's honest connection would use up; they
         // are counted in `flood`.
         .max_local_error_reset_streams(None);

@@ -22,6 +22,7 @@ mod http2_abuse;
 mod http2_both;
 mod http2_drain;
 mod http2_spec;
+mod http2_streams;
 mod keep_alive;
 mod overlap;
 mod process;

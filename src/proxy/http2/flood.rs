@@ -19,7 +19,7 @@ const PER_ANSWER: u32 = 10;
 
 /// Streams after which the share of those taken back is looked at (Envoy's `premature_reset_total_stream_count`).
 const STREAMS: u32 = 500;
-/// A stream that its client resets sooner than this, without an answer, was taken back (Envoy's
+/// A stream that its client resets sooner than this, before the end of its answer, was taken back (Envoy's
 /// `premature_reset_min_stream_lifetime_seconds`).
 pub const PREMATURE: Duration = Duration::from_secs(1);
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-use crate::proxy::{error::Fault, headers, response::Response as Http1Response};
+use crate::proxy::{error::Fault, fields::Field, headers, response::Response as Http1Response};
 
 /// `UNAVAILABLE`: the status after which gRPC clients may ask somebody else.
 const GRPC_UNAVAILABLE: &str = "14";
@@ -18,7 +18,8 @@ pub fn from_http1(response: &Http1Response<'_, '_>) -> Result<Response<()>, Faul
         .map_err(|_| Fault::BadUpstream("its status is above 999"))?;
     let fields = head.headers_mut();
     for field in response.fields {
-        if headers::passes_to_client(field, response, false) {
+        // RFC 9113 §8.2.2: `TE` is about the connection, and for requests only.
+        if headers::passes_to_client(field, response, false) && Field::of(field.name) != Field::Te {
             let name = HeaderName::from_bytes(field.name.as_bytes());
             let value = HeaderValue::from_bytes(field.value);
             let (Ok(name), Ok(value)) = (name, value) else {

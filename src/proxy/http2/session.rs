@@ -95,6 +95,9 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
                     self.streams.push(serve(self.requests == 0, request, respond));
                     self.requests += 1;
                     self.idle_since = Uptime::NEVER;
+                    if self.has_served_enough() {
+                        self.conn.alarm.arm();
+                    }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(self.broken(error)),
                 Poll::Ready(None) => return Poll::Ready(self.closed()),
@@ -223,6 +226,12 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
             Phase::Drained(_) => PATIENCE.min(self.conn.worker.config.linger),
             Phase::Starting | Phase::Serving | Phase::Shedding(_) | Phase::Draining(_) => PATIENCE,
         }
+    }
+
+    /// Whether it is told to go away for the number of its requests, which no alarm says.
+    fn has_served_enough(&self) -> bool {
+        let max = self.conn.worker.config.max_requests_per_connection;
+        self.farewell == Farewell::Unsaid && max.is_some_and(|max| self.requests >= max)
     }
 
     fn facts(&self) -> Facts {

@@ -11,7 +11,7 @@ mod passing;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 
 use self::{
     ending::Ending,
@@ -39,7 +39,7 @@ pub(super) enum Ended {
     Answered(Unwritten),
     /// It ended for another reason.
     Served,
-    /// The client took its request back before there was an answer, within [`PREMATURE`].
+    /// The client took its request back before it had been answered to the end, within [`PREMATURE`].
     TakenBack,
 }
 
@@ -75,6 +75,7 @@ pub(super) async fn serve(
     let settled = request::settle(&parts, ends, limits, |request| {
         Order::new(conn, is_first, request, &parts, ends)
     });
+    let to_head = parts.method == Method::HEAD;
     drop(parts);
     match settled {
         Ok(mut order) => {
@@ -83,7 +84,7 @@ pub(super) async fn serve(
             client.exchange(order, upload, in_flight).await
         }
         Err(fault) => {
-            client.refuse(fault, false, false);
+            client.refuse(fault, to_head, false);
             Ended::Served
         }
     }
@@ -119,8 +120,7 @@ impl Client<'_> {
             Err(Failure::Stop(Stop::ClientGone)) => {
                 worker.tracker.add(Count::ClientGone, 1);
                 in_flight.end(None);
-                let age = worker.clock.now().saturating_since(order.record.started);
-                if age < PREMATURE { Ended::TakenBack } else { Ended::Served }
+                taken_back(worker, &order)
             }
             Err(Failure::Stop(Stop::Release(status))) => {
                 worker.tracker.add(Count::ParkedReleased, 1);
@@ -167,6 +167,9 @@ impl Client<'_> {
             Err(cut) => {
                 passing.reset(cut);
                 in_flight.cut(cut, status);
+                if cut == Cut::Client {
+                    return taken_back(worker, order);
+                }
                 return Ended::Served;
             }
         }
@@ -202,6 +205,12 @@ impl Client<'_> {
     fn worker(&self) -> &Worker {
         &self.conn.worker
     }
+}
+
+/// What the end of a stream is that its client ended.
+fn taken_back(worker: &Worker, order: &Order) -> Ended {
+    let age = worker.clock.now().saturating_since(order.record.started);
+    if age < PREMATURE { Ended::TakenBack } else { Ended::Served }
 }
 
 /// What an answer of ours is counted as: in a drain it is the goodbye of this protocol.

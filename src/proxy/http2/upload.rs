@@ -23,9 +23,11 @@ pub(super) struct Upload {
     stream: RecvStream,
     has_body: bool,
     has_read_trailers: bool,
+    /// Whether the last piece was taken from the stream: the app may still have to take it.
+    has_read_all: bool,
     state: State,
     piece: Option<Piece>,
-    /// Bytes of `piece` by which the client's window grows again once the app has them.
+    /// Bytes by which the client's window grows again once the app has them.
     owed: usize,
     /// What comes before the stream's next bytes: the part that is sent again.
     again: VecDeque<Bytes>,
@@ -60,6 +62,7 @@ impl Upload {
             stream,
             has_body,
             has_read_trailers: false,
+            has_read_all: !has_body,
             state: if has_body { State::WaitsForClient } else { State::Done },
             piece: None,
             owed: 0,
@@ -87,6 +90,8 @@ impl Upload {
     /// Goes back to the beginning, once. Returns whether everything that was sent is still there.
     pub(super) fn rewind(&mut self) -> bool {
         if !self.has_body {
+            // The head could perhaps not be written.
+            self.state = State::Done;
             return true;
         }
         match self.kept.take() {
@@ -95,6 +100,7 @@ impl Upload {
                 // The app may have taken a part of the present piece; all of it is among what is kept.
                 self.piece = None;
                 self.again = kept.into();
+                self.has_read_all = false;
                 self.state = State::WaitsForApp;
                 true
             }
@@ -113,11 +119,10 @@ impl Upload {
             if matches!(self.state, State::Broken) {
                 return Ok(());
             }
-            if self.state != State::Done && self.piece.is_none() && !self.poll_next(cx, worker)? {
+            if !self.has_read_all && self.piece.is_none() && !self.poll_next(cx, worker)? {
                 self.state = State::WaitsForClient;
             }
-            // Also without a piece: the head, or the last piece, may still have to be written.
-            let ends = matches!(self.piece, Some(Piece::End | Piece::Trailers(_)));
+            // Also without a piece: the head, or a piece that was handed over, may still have to be written.
             match app.poll_send(cx, worker, &mut self.piece) {
                 Poll::Pending if self.state == State::Done => return Ok(()),
                 Poll::Pending => {
@@ -131,12 +136,11 @@ impl Upload {
                     self.state = State::Broken;
                     return Ok(());
                 }
-                Poll::Ready(Ok(())) if ends => {
-                    self.state = State::Done;
-                    return Ok(());
-                }
                 Poll::Ready(Ok(())) => {
                     self.repay(worker);
+                    if self.has_read_all {
+                        self.state = State::Done;
+                    }
                     if matches!(self.state, State::Done | State::WaitsForClient) {
                         return Ok(());
                     }
@@ -158,7 +162,7 @@ impl Upload {
                 Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
                 Poll::Ready(Some(Ok(data))) => {
                     self.moved_at = worker.clock.now();
-                    self.owed = data.len();
+                    self.owed += data.len();
                     self.keep(&data);
                     self.piece = Some(Piece::Data(data));
                     return Ok(true);
@@ -176,6 +180,7 @@ impl Upload {
             Poll::Ready(Ok(None)) => self.piece = Some(Piece::End),
             Poll::Ready(Err(_)) => return Err(ClientGone),
         }
+        self.has_read_all = true;
         Ok(true)
     }
 

@@ -3,7 +3,7 @@
 
 use std::{
     future::poll_fn,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -107,7 +107,9 @@ impl<'a, 'c> Passing<'a, 'c> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Passed, Cut>> {
-        if self.send.poll_reset(cx).is_ready() {
+        // Whoever reserves room on a stream is woken when there is some, which would be ourselves, again and again, for
+        // as long as the app is silent. So nobody is to be woken until all that is left is to wait.
+        if self.send.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
             return Poll::Ready(Err(Cut::Client));
         }
         let worker = &self.client.conn.worker;
@@ -138,7 +140,7 @@ impl<'a, 'c> Passing<'a, 'c> {
                     let Poll::Ready(piece) = self.app.poll_piece(cx, worker, limit) else {
                         // What one stream reserves of the connection's window no other can use.
                         self.send.reserve_capacity(0);
-                        return Poll::Pending;
+                        return self.send.poll_reset(cx).map(|_| Err(Cut::Client));
                     };
                     self.moved_at = worker.clock.now();
                     self.piece = Some(piece.map_err(|_| Cut::App)?);
