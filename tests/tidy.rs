@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
     "proxy/http2/farewell",
     "proxy/http2/flood",
     "proxy/http2/grpc",
+    "proxy/http2/late",
     "proxy/http2/message",
     "proxy/http2/reply",
     "proxy/http2/request",

@@ -10,6 +10,7 @@ pub mod farewell;
 pub mod flood;
 pub mod grpc;
 mod io;
+pub mod late;
 pub mod message;
 pub mod reply;
 pub mod request;
@@ -71,6 +72,9 @@ pub(super) async fn serve(mut conn: Conn) {
         flood: &flood,
         blocked_since: &blocked_since,
         early,
+        held: Vec::new(),
+        has_paused: false,
+        late: None,
     };
     let Some(h2) = shake_hands(conn, io).await else { return };
     let mut session = Session {

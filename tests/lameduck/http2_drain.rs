@@ -9,8 +9,8 @@ use crate::support::{
     assert_about, eventually,
     http2::{
         Answer, Outcome,
-        frame::{self, code::NO_ERROR, flag, kind},
-        request_with,
+        frame::{self, code, code::NO_ERROR, flag, kind},
+        hpack, request, request_with,
     },
     let_pass, ms, now, repetitions,
 };
@@ -110,6 +110,58 @@ fn a_drain_does_not_wait_for_idle_connections() {
         assert_eq!(client.expect_closed(), End::Eof);
         assert_eq!(client.goaways()[0].1, NO_ERROR);
     }
+}
+
+/// grpc-core sends both frames at once when it opens a stream.
+#[test]
+fn frames_of_streams_above_the_last_one_cost_the_others_nothing() {
+    for in_one_go_with_the_ack in [true, false] {
+        let (gate, app, pod) = polls("5s");
+        let mut client = Http2Client::connect(pod.proxy);
+        client.acks_pings = false;
+        let parked = client.get("/poll");
+        app.wait_for(1);
+        pod.terminate();
+        let ping = first_stage(&mut client);
+        let late = client.next_stream();
+        let raced = [
+            frame::headers(late, &hpack::block(&request("GET", "/late")), true),
+            frame::window_update(late, 5),
+            frame::reset(late, code::CANCEL),
+        ]
+        .concat();
+        if in_one_go_with_the_ack {
+            client.send([frame::frame(kind::PING, flag::ACK, 0, &ping), raced].concat());
+        } else {
+            second_stage(&mut client, &ping);
+            client.send(raced);
+        }
+        client.expect_alive();
+        gate.open();
+        client.response(parked).expect(200);
+        assert!(client.goaways().iter().all(|(_, code)| *code == NO_ERROR), "{}", client.story());
+        assert_eq!(pod.wait_for_exit(), 0);
+    }
+}
+
+#[test]
+fn a_connection_that_comes_in_a_drain_is_told_after_its_first_request() {
+    let gate = Gate::default();
+    let app = FakeApp::polls(&gate);
+    let pod = TestPod::before(&app).env("CLOSE_SPREAD", "0s").env("DRAIN_QUIET", "2s").start();
+    let mut holds = pod.client();
+    holds.get("/poll");
+    app.wait_for(1);
+    pod.terminate();
+    pod.wait_for_phase("Draining");
+    let mut client = Http2Client::connect(pod.proxy);
+    client.expect_alive();
+    assert_eq!(client.goaways(), [], "before it has asked");
+    let stream = client.get("/late");
+    client.response(stream).expect(200);
+    client.expect_goaway(NO_ERROR);
+    gate.open();
+    holds.response().expect(200);
 }
 
 #[test]
@@ -454,8 +506,8 @@ fn race(client: &mut Http2Client, random: &mut Random) -> usize {
         // Several are written before anything is read: GOAWAY may have come in between.
         for _ in 0..random.within(1..6) {
             let stream = client.next_stream();
-            let fields = crate::support::http2::request("GET", "/raced");
-            let head = frame::headers(stream, &crate::support::http2::hpack::block(&fields), true);
+            let fields = request("GET", "/raced");
+            let head = frame::headers(stream, &hpack::block(&fields), true);
             if client.try_send(head).is_err() {
                 break;
             }

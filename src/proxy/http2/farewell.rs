@@ -40,8 +40,10 @@ pub struct Rules {
     pub idle_timeout: Duration,
     /// Since when memory is scarce, if it is.
     pub scarce_since: Option<Uptime>,
-    /// `LAMEDUCK_DRAIN_QUIET`: what is idle for less may be between two requests.
+    /// `LAMEDUCK_DRAIN_QUIET`: what is idle for less may be between two requests, and who has just come has come to ask.
     pub quiet: Duration,
+    /// `LAMEDUCK_DRAIN_MIN`: a drain in which nobody asks anything may be over after it.
+    pub drain_min: Duration,
     /// `LAMEDUCK_MAX_CONNECTION_AGE`.
     pub max_age: Option<Duration>,
     /// `LAMEDUCK_MAX_REQUESTS_PER_CONNECTION`.
@@ -59,10 +61,18 @@ pub fn goaway_at(phase: &Phase, rules: &Rules, facts: &Facts) -> Uptime {
             shed.since.max(facts.accepted_at) + portion(rules.close_spread, facts.seed)
         }
         Phase::Draining(departure) => {
-            pace::goaway_at(departure, rules.close_spread, facts.accepted_at, facts.seed)
+            // An idle connection holds no drain, and after it the app may be gone: what its client still sends must have
+            // been answered, or be above the last stream, before that.
+            let in_time = rules.drain_min.mul_f64(0.8);
+            let is_idle = facts.idle_since < Uptime::NEVER;
+            let spread = if is_idle { rules.close_spread.min(in_time) } else { rules.close_spread };
+            pace::goaway_at(departure, spread, facts.accepted_at, facts.seed)
         }
         Phase::Drained(_) => Uptime::ZERO,
     };
+    // Told before its first request, a client that has just connected would be sent away without an answer.
+    let arrival = if facts.requests == 0 { facts.accepted_at + rules.quiet } else { Uptime::ZERO };
+    let by_phase = by_phase.max(arrival);
     let idle = facts.idle_since + rules.idle_timeout;
     let quiet_since = facts.idle_since + rules.quiet;
     let scarce = rules.scarce_since.map_or(Uptime::NEVER, |since| {
@@ -97,6 +107,7 @@ mod tests {
         idle_timeout: Duration::from_secs(620),
         scarce_since: None,
         quiet: Duration::from_secs(2),
+        drain_min: Duration::from_secs(5),
         max_age: None,
         max_requests: None,
     };
@@ -146,8 +157,25 @@ mod tests {
         };
         let phase = Phase::Draining(departure);
         for (seed, told) in [(0.0, 20_000), (0.5, 25_000), (1.0, 30_000)] {
+            assert_eq!(at(&phase, RULES, Facts { seed, ..FACTS }), told);
+        }
+        // Before the drain may be over.
+        for (seed, told) in [(0.0, 20_000), (0.5, 22_000), (1.0, 24_000)] {
             let idle = Facts { seed, idle_since: Uptime::from_millis(2_000), ..FACTS };
             assert_eq!(at(&phase, RULES, idle), told);
         }
+    }
+
+    #[test]
+    fn a_connection_that_has_just_come_is_told_after_its_first_request() {
+        let departure = Departure {
+            cause: Cause::PreStop,
+            since: Uptime::from_millis(20_000),
+            deadline: Uptime::from_millis(80_000),
+        };
+        let at_once = Rules { close_spread: Duration::ZERO, ..RULES };
+        let new = Facts { accepted_at: Uptime::from_millis(50_000), requests: 0, ..FACTS };
+        assert_eq!(at(&Phase::Draining(departure), at_once, new), 52_000);
+        assert_eq!(at(&Phase::Draining(departure), at_once, Facts { requests: 1, ..new }), 50_000);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::late::Late;
 use crate::units::Uptime;
 
 /// Frames without a message that may come at once. Envoy lets 1,000 answers to such frames pile up.
@@ -46,6 +47,20 @@ pub struct Flood {
     owes_since: Option<Uptime>,
     /// A header block has begun and not ended.
     in_block: bool,
+    goaway: Goaway,
+}
+
+/// How far the client has been told to go away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goaway {
+    /// Not at all.
+    Unsaid,
+    /// It was asked to open no more streams.
+    Asked,
+    /// It has answered the PING that came with that.
+    Heard,
+    /// Streams above this one are not looked at.
+    Last(u32),
 }
 
 /// Resets of ours that a client has provoked.
@@ -74,15 +89,18 @@ struct Frame {
     length: usize,
     kind: u8,
     flags: u8,
-    /// Of a reset.
+    /// The first four bytes of the payload: why a stream is reset, or which one GOAWAY names.
     code: Option<u32>,
 }
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const REFUSED_STREAM: u32 = 7;
 const END_HEADERS: u8 = 4;
 
@@ -102,7 +120,26 @@ impl Flood {
             is_over: false,
             owes_since: Some(now),
             in_block: false,
+            goaway: Goaway::Unsaid,
         }
+    }
+
+    /// How far the client has been told to go away.
+    #[must_use]
+    pub const fn goaway(&self) -> Goaway {
+        self.goaway
+    }
+
+    /// How many of `bytes`, which come next from the client, belong to its next frame.
+    #[must_use]
+    pub fn frame_in(&self, bytes: &[u8]) -> usize {
+        self.read.frame_in(bytes).min(bytes.len())
+    }
+
+    /// Takes out what comes too late, from here on.
+    #[must_use]
+    pub fn late(&self, last: u32) -> Late {
+        Late::new(last, self.read.skip, &self.read.head[..self.read.have])
     }
 
     /// Since when the rest of a head, or what belongs to the preface, has been waited for; [`Uptime::NEVER`] if it is not.
@@ -121,8 +158,12 @@ impl Flood {
     pub fn read(&mut self, bytes: &[u8], now: Uptime) {
         let mut for_nothing = 0;
         let (in_block, owes_since) = (&mut self.in_block, &mut self.owes_since);
+        let goaway = &mut self.goaway;
         self.read.scan(bytes, |frame| {
             for_nothing += u32::from(frame.is_for_nothing());
+            if frame.kind == PING && frame.flags & ACK != 0 && *goaway == Goaway::Asked {
+                *goaway = Goaway::Heard;
+            }
             if !std::mem::replace(in_block, frame.leaves_block_open()) {
                 *owes_since = None;
             }
@@ -143,10 +184,15 @@ impl Flood {
     /// Notes bytes that went to the client; returns the resets among them that it has provoked.
     pub fn wrote(&mut self, bytes: &[u8]) -> Provoked {
         let (mut answers, mut provoked) = (0u32, Provoked::default());
+        let goaway = &mut self.goaway;
         self.wrote.scan(bytes, |frame| {
             answers += u32::from(matches!(frame.kind, DATA | HEADERS));
             provoked.faults += u32::from(frame.is_fault());
-            provoked.refused += u32::from(frame.code == Some(REFUSED_STREAM));
+            let is_reset = frame.kind == RST_STREAM;
+            provoked.refused += u32::from(is_reset && frame.code == Some(REFUSED_STREAM));
+            if let (GOAWAY, Some(last)) = (frame.kind, frame.code) {
+                *goaway = Goaway::naming(last);
+            }
         });
         self.left = self.left.saturating_add(answers.saturating_mul(PER_ANSWER)).min(BURST);
         // An honest client sends a burst that is refused before it has read our settings.
@@ -175,6 +221,16 @@ impl Flood {
             self.left = self.left.saturating_add(earned).min(BURST);
             self.refilled_at = now;
         }
+    }
+}
+
+// === impl Goaway ===
+
+impl Goaway {
+    /// Said by a GOAWAY that names `last` (RFC 9113 §6.8).
+    const fn naming(last: u32) -> Self {
+        const ANY: u32 = 0x7fff_ffff;
+        if last & ANY == ANY { Self::Asked } else { Self::Last(last & ANY) }
     }
 }
 
@@ -211,6 +267,17 @@ impl Scanner {
         }
     }
 
+    /// How many bytes it is to the end of the next frame, or of what of its header is there.
+    fn frame_in(&self, bytes: &[u8]) -> usize {
+        if self.skip > 0 {
+            return self.skip;
+        }
+        let mut head = self.head;
+        let part = (HEADER - self.have).min(bytes.len());
+        head[self.have..self.have + part].copy_from_slice(&bytes[..part]);
+        if self.have + part < HEADER { part } else { part + Frame::read(&head).length }
+    }
+
     /// How many bytes make the next frame known.
     fn wanted(&self) -> usize {
         let has_code = self.have >= HEADER && Frame::read(&self.head).code.is_some();
@@ -230,13 +297,16 @@ impl Frame {
         let [high, middle, low, kind, flags, _, _, _, _, code @ ..] = *head;
         let length = u32::from_be_bytes([0, high, middle, low]);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let has_code = kind == RST_STREAM && length == CODE;
+        let has_code = kind == RST_STREAM && length == CODE || kind == GOAWAY && length >= 2 * CODE;
         Self { length, kind, flags, code: has_code.then(|| u32::from_be_bytes(code)) }
     }
 
     /// Whether it is a reset for a fault of the client's, by its code (RFC 9113 §7). Those are the h2 crate's; our own are
     /// CANCEL and INTERNAL_ERROR.
     const fn is_fault(self) -> bool {
+        if self.kind != RST_STREAM {
+            return false;
+        }
         const PROTOCOL_ERROR: u32 = 1;
         const FLOW_CONTROL_ERROR: u32 = 3;
         const STREAM_CLOSED: u32 = 5;

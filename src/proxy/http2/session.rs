@@ -95,7 +95,8 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
                     self.streams.push(serve(self.requests == 0, request, respond));
                     self.requests += 1;
                     self.idle_since = Uptime::NEVER;
-                    if self.has_served_enough() {
+                    // It may have been waited for, to say goodbye.
+                    if self.requests == 1 || self.has_served_enough() {
                         self.conn.alarm.arm();
                     }
                 }
@@ -250,6 +251,7 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
             idle_timeout: config.idle_timeout,
             scarce_since: self.conn.worker.pressure.scarce_since(),
             quiet: config.budget.drain_quiet(),
+            drain_min: config.budget.drain_min(),
             max_age: config.max_connection_age,
             max_requests: config.max_requests_per_connection,
         }
