@@ -26,7 +26,8 @@ use crate::{
     readiness::{Prober, missing::watch_missing, poll::watch_readiness, reach::watch_reach},
     signals::Signals,
     slots::Slots,
-    telemetry, tls,
+    telemetry::{self, Severity},
+    tls,
     tracker::Tracker,
 };
 
@@ -207,7 +208,12 @@ fn publish(report: &Report, log: &Log, message: &Path) {
         }
     };
     leave_message(&object, message);
-    telemetry::log_object(log, "drain_report", "the drain is over", object);
+    let (level, message) = if report.abandoned_total() == 0 {
+        (Severity::Info, "the drain is over")
+    } else {
+        (Severity::Warn, "the drain is over, and something was cut")
+    };
+    telemetry::log_object(log, level, "drain_report", message, object);
 }
 
 /// Leaves the report as soon as the drain is over, because what comes between that and the exit may be a SIGKILL.

@@ -67,20 +67,53 @@ pub fn log_config(config: &Config) {
     info!(event = "config", set = listed(false), defaults = listed(true), "configuration");
 }
 
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// As it should be.
+    Info,
+    /// Somebody should look at it.
+    Warn,
+}
+
+// === impl Severity ===
+
+impl Severity {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "INFO",
+            Self::Warn => "WARN",
+        }
+    }
+}
+
 /// Logs `event` with the fields of `object` as they are, nested ones too, which events of `tracing` can't have.
-pub fn log_object(log: &Log, event: &'static str, message: &'static str, object: Value) {
-    if !tracing::enabled!(tracing::Level::INFO) {
+pub fn log_object(
+    log: &Log,
+    level: Severity,
+    event: &'static str,
+    message: &'static str,
+    object: Value,
+) {
+    let is_wanted = match level {
+        Severity::Info => tracing::enabled!(tracing::Level::INFO),
+        Severity::Warn => tracing::enabled!(tracing::Level::WARN),
+    };
+    if !is_wanted {
         return;
     }
     if format(log, Output::of_stdout()) == LogFormat::Text {
-        info!(event, "{message}: {object}");
+        match level {
+            Severity::Info => info!(event, "{message}: {object}"),
+            Severity::Warn => tracing::warn!(event, "{message}: {object}"),
+        }
         return;
     }
     let mut timestamp = String::new();
     // Writing into a string can't fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
     let mut line = serde_json::json!({
-        "timestamp": timestamp, "level": "INFO", "message": message, "event": event,
+        "timestamp": timestamp, "level": level.name(), "message": message, "event": event,
     });
     if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), object) {
         line.extend(fields);

@@ -227,11 +227,13 @@ impl Reader<'_> {
         let key_file = self.optional(&vars::TLS_KEY_FILE, path)?;
         let client_ca_file = self.optional(&vars::TLS_CLIENT_CA_FILE, path)?;
         let choices = [("required", ClientAuth::Required), ("optional", ClientAuth::Optional)];
-        let client_auth =
-            self.value(&vars::TLS_CLIENT_AUTH, |text| parse::choice(text, &choices))?;
+        let asked = self.optional(&vars::TLS_CLIENT_AUTH, |text| parse::choice(text, &choices))?;
+        let client_auth = asked.unwrap_or(ClientAuth::Required);
         let (cert, key, ca) =
             (&vars::TLS_CERT_FILE, &vars::TLS_KEY_FILE, &vars::TLS_CLIENT_CA_FILE);
+        // Whoever asks for certificates must not be served without them for want of a CA.
         let (given, missing) = match (cert_file, key_file, client_ca_file) {
+            (_, _, None) if asked.is_some() => (&vars::TLS_CLIENT_AUTH, ca.name.to_owned()),
             (Some(cert_file), Some(key_file), client_ca_file) => {
                 return Some(Some(Tls { cert_file, key_file, client_ca_file, client_auth }));
             }

@@ -79,7 +79,7 @@ vars! {
     TLS_CLIENT_CA_FILE = "LAMEDUCK_TLS_CLIENT_CA_FILE", Off,
         "CA of client certificates (mTLS); reloaded when the file changes";
     /// Who sets a CA means it; optional is for the time in which clients are given certificates.
-    TLS_CLIENT_AUTH = "LAMEDUCK_TLS_CLIENT_AUTH", Value("required"),
+    TLS_CLIENT_AUTH = "LAMEDUCK_TLS_CLIENT_AUTH", Depends("`required` with a client CA"),
         "with a client CA: `required`, or `optional` = a client without a certificate is served, one with a bad certificate is not";
     /// A PROXY header that is believed without being asked for lets any client choose its address.
     PROXY_PROTOCOL = "LAMEDUCK_PROXY_PROTOCOL", Value("off"),
@@ -116,7 +116,7 @@ vars! {
         "budget from the first sign that the pod goes away to the end of the drain";
     /// Endpoint changes take about this long to reach every node.
     DRAIN_MIN = "LAMEDUCK_DRAIN_MIN", Value("5s"),
-        "no drain ends sooner: time for endpoint changes to propagate";
+        "no drain ends sooner, unless the app accepts no connections any more: time for endpoint changes to propagate";
     /// Twice the second in which most clients that still know us send something.
     DRAIN_QUIET = "LAMEDUCK_DRAIN_QUIET", Value("2s"),
         "silence that proves that nobody comes any more";

@@ -29,7 +29,11 @@ pub async fn watch_missing(
         let missing = missing(&upstreams, connect_timeout, &prober).await;
         if !missing.is_empty() {
             let missing = missing.join("; ");
-            tracing::warn!(event = "app_missing", missing, "still starting: the app is not there");
+            tracing::warn!(
+                event = "app_missing",
+                missing,
+                "still starting: the app is not there, or not ready"
+            );
         }
     }
 }

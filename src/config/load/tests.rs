@@ -289,6 +289,10 @@ fn tls_needs_a_certificate_and_its_key() {
             "LAMEDUCK_TLS_CLIENT_CA_FILE=/tls/ca.crt: expected LAMEDUCK_TLS_CERT_FILE and LAMEDUCK_TLS_KEY_FILE with it",
         ],
     );
+    check(
+        &MapVars::new().with("LAMEDUCK_TLS_CLIENT_AUTH", "required"),
+        &["LAMEDUCK_TLS_CLIENT_AUTH=required: expected LAMEDUCK_TLS_CLIENT_CA_FILE with it"],
+    );
     let whole = MapVars::new()
         .with("LAMEDUCK_TLS_CERT_FILE", "/tls/tls.crt")
         .with("LAMEDUCK_TLS_KEY_FILE", "/tls/tls.key")

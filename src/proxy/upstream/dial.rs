@@ -22,6 +22,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// Longest pause between two tries: the most a request waits longer than it must.
 const BACKOFF_MAX: Duration = Duration::from_millis(250);
 
+/// A request that waits for a connection for this long is worth a line in the log; a retransmitted SYN takes as long.
+const OUTAGE_AFTER: Duration = Duration::from_secs(1);
+
 /// Opens connections to one app.
 #[derive(Debug)]
 pub(in crate::proxy) struct Dialer {
@@ -103,10 +106,15 @@ impl Dialer {
                 // waiting for answers too.
                 give_up = give_up.min(started + self.limits.connect_timeout);
             }
-            self.note_failure(fault);
+            self.tracker.add(Count::UpstreamConnectFailures, 1);
             let hopeless = matches!(fault, Fault::BadUpstream(_))
                 || fault != Fault::ConnectTimeout && !may_return();
-            if hopeless || self.clock.now() + pause >= give_up {
+            let gives_up = hopeless || self.clock.now() + pause >= give_up;
+            // A listen queue that was full for a moment is no outage.
+            if gives_up || self.clock.now() >= started + OUTAGE_AFTER {
+                self.note_outage(fault);
+            }
+            if gives_up {
                 return Err(fault);
             }
             tokio::time::sleep(pause).await;
@@ -114,8 +122,7 @@ impl Dialer {
         }
     }
 
-    fn note_failure(&self, fault: Fault) {
-        self.tracker.add(Count::UpstreamConnectFailures, 1);
+    fn note_outage(&self, fault: Fault) {
         if self.outage.begins() {
             let app = self.opener.default_host();
             tracing::warn!(event = "app_unreachable", app, %fault, "requests wait for the app or get an error");
