@@ -145,6 +145,33 @@ fn frames_of_streams_above_the_last_one_cost_the_others_nothing() {
 }
 
 #[test]
+fn frames_that_come_byte_by_byte_around_goaway_are_understood() {
+    let (gate, app, pod) = polls("5s");
+    let mut client = Http2Client::connect(pod.proxy);
+    client.acks_pings = false;
+    let (parked, given_up) = (client.get("/poll/1"), client.get("/poll/2"));
+    app.wait_for(2);
+    pod.terminate();
+    let ping = first_stage(&mut client);
+    let late = client.next_stream();
+    let drip = |client: &mut Http2Client, bytes: &[u8]| {
+        for byte in bytes {
+            client.send([*byte]);
+            let_pass(ms(2));
+        }
+    };
+    drip(&mut client, &frame::reset(given_up, code::CANCEL));
+    drip(&mut client, &frame::frame(kind::PING, flag::ACK, 0, &ping));
+    drip(&mut client, &frame::headers(late, &hpack::block(&request("GET", "/late")), true));
+    drip(&mut client, &frame::reset(late, code::CANCEL));
+    client.expect_alive();
+    gate.open();
+    client.response(parked).expect(200);
+    assert_eq!(pod.status()["counts"]["error_internal"], 0);
+    assert_eq!(pod.wait_for_exit(), 0);
+}
+
+#[test]
 fn a_connection_that_comes_in_a_drain_is_told_after_its_first_request() {
     let gate = Gate::default();
     let app = FakeApp::polls(&gate);

@@ -139,7 +139,7 @@ impl Flood {
     /// Takes out what comes too late, from here on.
     #[must_use]
     pub fn late(&self, last: u32) -> Late {
-        Late::new(last, self.read.skip, &self.read.head[..self.read.have])
+        Late::new(last, self.read.left(), self.read.begun())
     }
 
     /// Since when the rest of a head, or what belongs to the preface, has been waited for; [`Uptime::NEVER`] if it is not.
@@ -269,13 +269,27 @@ impl Scanner {
 
     /// How many bytes it is to the end of the next frame, or of what of its header is there.
     fn frame_in(&self, bytes: &[u8]) -> usize {
-        if self.skip > 0 {
-            return self.skip;
+        if self.left() > 0 {
+            return self.left();
         }
-        let mut head = self.head;
-        let part = (HEADER - self.have).min(bytes.len());
-        head[self.have..self.have + part].copy_from_slice(&bytes[..part]);
-        if self.have + part < HEADER { part } else { part + Frame::read(&head).length }
+        let mut head = [0; HEADER + CODE];
+        let have = self.begun().len();
+        let part = (HEADER - have).min(bytes.len());
+        head[..have].copy_from_slice(self.begun());
+        head[have..have + part].copy_from_slice(&bytes[..part]);
+        if have + part < HEADER { part } else { part + Frame::read(&head).length }
+    }
+
+    /// What is missing of a frame whose header has come.
+    fn left(&self) -> usize {
+        // Of a frame with a code the first bytes of the payload have been kept, too.
+        let is_known = self.have >= HEADER;
+        if is_known { HEADER + Frame::read(&self.head).length - self.have } else { self.skip }
+    }
+
+    /// What has come of a header that is not whole.
+    fn begun(&self) -> &[u8] {
+        if self.have < HEADER { &self.head[..self.have] } else { &[] }
     }
 
     /// How many bytes make the next frame known.
@@ -428,6 +442,25 @@ mod tests {
             let (mut scanner, mut kinds) = (Scanner::new(0), Vec::new());
             bytes.chunks(size).for_each(|part| scanner.scan(part, |frame| kinds.push(frame.kind)));
             assert_eq!(kinds, [1, 6, 0], "in parts of {size}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_frame_is_known_wherever_it_was_broken_off() {
+        let ask = [&[0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff][..], &[0; 4]].concat();
+        for whole in [frame(RST_STREAM, 0, 4), frame(GOAWAY, 0, 8), frame(8, 0, 4), frame(4, 0, 0)]
+        {
+            for seen in 1..whole.len() {
+                let mut flood = begun();
+                flood.wrote(&ask);
+                flood.read(&whole[..seen], Uptime::ZERO);
+                let (rest, next) = (&whole[seen..], frame(6, 0, 8));
+                let more = [rest, &next].concat();
+                assert_eq!(flood.frame_in(&more), rest.len(), "{whole:?} after {seen}");
+                let mut kept = Vec::new();
+                flood.late(0).keep(&more, &mut kept);
+                assert_eq!(kept, more, "{whole:?} after {seen}");
+            }
         }
     }
 
