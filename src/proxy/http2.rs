@@ -8,6 +8,7 @@
 mod app;
 pub mod farewell;
 pub mod flood;
+pub mod frames;
 pub mod grpc;
 mod io;
 pub mod late;
@@ -17,6 +18,7 @@ pub mod request;
 mod session;
 mod stream;
 mod upload;
+pub mod wire;
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,10 +32,10 @@ use futures_util::{FutureExt as _, stream::FuturesUnordered};
 use h2::{Reason, server};
 
 use self::{
-    flood::Flood,
     io::Io,
     session::{Ending, Farewell, Session},
     stream::Ended,
+    wire::Wire,
 };
 use super::{downstream::Conn, in_flight::Cut, linger};
 use crate::{config::Config, tracker::Count, units::Uptime};
@@ -63,13 +65,13 @@ pub(super) async fn serve(mut conn: Conn) {
     let conn = &conn;
     let worker = &conn.worker;
     let _open = worker.tracker.guard(Count::Http2Connections);
-    let flood = RefCell::new(Flood::new(worker.clock.now()));
+    let wire = RefCell::new(Wire::new(worker.clock.now()));
     let blocked_since = Cell::new(Uptime::NEVER);
     let io = Io {
         socket: &conn.socket,
         worker,
         peer: conn.peer,
-        flood: &flood,
+        wire: &wire,
         blocked_since: &blocked_since,
         early,
         held: Vec::new(),
@@ -79,7 +81,7 @@ pub(super) async fn serve(mut conn: Conn) {
     let Some(h2) = shake_hands(conn, io).await else { return };
     let mut session = Session {
         conn,
-        flood: &flood,
+        wire: &wire,
         h2,
         streams: FuturesUnordered::new(),
         unwritten: Vec::new(),

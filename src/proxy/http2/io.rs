@@ -13,8 +13,9 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    flood::{Flood, Goaway, Provoked},
+    flood::Provoked,
     late::Late,
+    wire::{Goaway, Wire},
 };
 use crate::{
     proxy::{io::Socket, worker::Worker},
@@ -28,7 +29,7 @@ pub(super) struct Io<'a> {
     pub(super) socket: &'a Socket,
     pub(super) worker: &'a Worker,
     pub(super) peer: IpAddr,
-    pub(super) flood: &'a RefCell<Flood>,
+    pub(super) wire: &'a RefCell<Wire>,
     /// Since when the socket has taken nothing of what is to be written; [`Uptime::NEVER`] if it takes what there is.
     pub(super) blocked_since: &'a Cell<Uptime>,
     /// Bytes read before, not taken yet.
@@ -59,7 +60,7 @@ impl Io<'_> {
         let mut left = wrote;
         for slice in bytes {
             let part = &slice[..left.min(slice.len())];
-            let Provoked { faults, refused } = self.flood.borrow_mut().wrote(part);
+            let Provoked { faults, refused } = self.wire.borrow_mut().wrote(part);
             if faults + refused > 0 {
                 tracing::debug!(peer = %self.peer, faults, refused, "HTTP/2 streams reset");
                 self.worker.tracker.add(Count::FaultHttp2Stream, faults.into());
@@ -79,7 +80,7 @@ impl Io<'_> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.flood.borrow().goaway() == Goaway::Heard && !self.has_paused {
+        if self.wire.borrow().goaway() == Goaway::Heard && !self.has_paused {
             self.has_paused = true;
             // Finding nothing to read, the crate writes what it has to say.
             cx.waker().wake_by_ref();
@@ -88,10 +89,10 @@ impl Io<'_> {
         if self.held.is_empty() && ready!(self.poll_hold(cx))? == 0 {
             return Poll::Ready(Ok(()));
         }
-        let frame = self.flood.borrow().frame_in(&self.held);
+        let frame = self.wire.borrow().frame_in(&self.held);
         let n = frame.min(buf.remaining());
         let now = self.worker.clock.now();
-        self.flood.borrow_mut().read(&self.held[..n], now);
+        self.wire.borrow_mut().read(&self.held[..n], now);
         buf.put_slice(&self.held[..n]);
         self.held.drain(..n);
         Poll::Ready(Ok(()))
@@ -104,9 +105,9 @@ impl Io<'_> {
         buf: &mut ReadBuf<'_>,
         last: u32,
     ) -> Poll<io::Result<()>> {
-        let flood = self.flood;
+        let wire = self.wire;
         // Before anything else is noted: it begins where what was handed out has ended.
-        let mut late = self.late.take().unwrap_or_else(|| flood.borrow().late(last));
+        let mut late = self.late.take().unwrap_or_else(|| wire.borrow().late(last));
         let mut ended = false;
         while self.early.is_empty() && !ended {
             if self.held.is_empty() {
@@ -120,7 +121,7 @@ impl Io<'_> {
                 }
             }
             let held = std::mem::take(&mut self.held);
-            flood.borrow_mut().read(&held, self.worker.clock.now());
+            wire.borrow_mut().read(&held, self.worker.clock.now());
             late.keep(&held, &mut self.early);
         }
         self.late = Some(late);
@@ -155,7 +156,7 @@ impl AsyncRead for Io<'_> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let goaway = self.flood.borrow().goaway();
+        let goaway = self.wire.borrow().goaway();
         if !self.early.is_empty() {
             let n = buf.remaining().min(self.early.len());
             self.hand_out(n, buf);
@@ -173,7 +174,7 @@ impl AsyncRead for Io<'_> {
         // What was left over by `late` has been noted.
         if self.late.is_none() {
             let now = self.worker.clock.now();
-            self.flood.borrow_mut().read(&buf.filled()[before..], now);
+            self.wire.borrow_mut().read(&buf.filled()[before..], now);
         }
         Poll::Ready(Ok(()))
     }

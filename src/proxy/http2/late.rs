@@ -4,8 +4,7 @@
 //! flow control are the connection's – but takes WINDOW_UPDATE and RST_STREAM for frames of a stream that was never
 //! opened, and ends the connection with all that is still on it. Those two are taken out here.
 
-/// The length of a frame's header (RFC 9113 §4.1).
-const HEADER: usize = 9;
+use super::frames::{HEADER, RST_STREAM, WINDOW_UPDATE};
 
 /// Takes out frames that come too late.
 #[derive(Debug)]
@@ -60,8 +59,6 @@ impl Late {
     }
 
     fn decide(&mut self, kept: &mut Vec<u8>) {
-        const RST_STREAM: u8 = 3;
-        const WINDOW_UPDATE: u8 = 8;
         let [high, middle, low, kind, _, stream @ ..] = self.header;
         let length = u32::from_be_bytes([0, high, middle, low]);
         let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;

@@ -24,9 +24,9 @@ use http::Request;
 
 use super::{
     farewell::{self, Facts, PATIENCE, Rules},
-    flood::Flood,
     io::Io,
     stream::{Ended, Unwritten},
+    wire::Wire,
 };
 use crate::{lifecycle::Phase, proxy::downstream::Conn, tracker::Count, units::Uptime};
 
@@ -55,7 +55,7 @@ pub(super) enum Ending {
 /// One connection with a client.
 pub(super) struct Session<'a, S> {
     pub(super) conn: &'a Conn,
-    pub(super) flood: &'a RefCell<Flood>,
+    pub(super) wire: &'a RefCell<Wire>,
     pub(super) h2: Connection<Io<'a>, Bytes>,
     pub(super) streams: FuturesUnordered<S>,
     /// What has been answered, and may not be with the kernel.
@@ -104,7 +104,7 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
                 Poll::Ready(None) => return Poll::Ready(self.closed()),
                 Poll::Pending => {
                     self.end_written();
-                    if self.flood.borrow().is_over() {
+                    if self.wire.borrow().is_flooded() {
                         return Poll::Ready(Ending::Flood);
                     }
                     let is_sooner = self.limit().0 < self.look_at;
@@ -134,7 +134,7 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
             let taken_back = matches!(end, Ok(Ended::TakenBack));
             match end {
                 Ok(ended) => {
-                    self.flood.borrow_mut().stream_ended(taken_back);
+                    self.wire.borrow_mut().stream_ended(taken_back);
                     if let Ended::Answered(unwritten) = ended {
                         self.unwritten.push(unwritten);
                     }
@@ -216,7 +216,7 @@ impl<S: Future<Output = StreamEnd>> Session<'_, S> {
     fn limit(&self) -> (Uptime, Ending) {
         let timeouts = &self.conn.worker.config.timeouts;
         match self.blocked_since.get() {
-            Uptime::NEVER => (self.flood.borrow().owes_since() + timeouts.header, Ending::Late),
+            Uptime::NEVER => (self.wire.borrow().owes_since() + timeouts.header, Ending::Late),
             since => (since + timeouts.body, Ending::Stalled),
         }
     }
