@@ -23,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod exit;
+pub mod inject;
 pub mod lifecycle;
 pub mod listener;
 pub mod memory;

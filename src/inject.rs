@@ -1,0 +1,175 @@
+//! Pure. From a pod to the same pod with the sidecar in it, or to the reason why it stays as it is.
+//!
+//! The webhook and `lameduck inject` both call [`inject`]; there is no second way in. It works on the JSON as it came,
+//! because a typed pod would lose the fields its types do not know. Not here: where pods come from – manifests are
+//! read in [`manifest`], admission reviews in `webhook` – and what the cluster says about itself.
+
+pub mod manifest;
+pub mod options;
+
+use serde_json::Value;
+
+use self::options::Options;
+
+/// What is the same for every pod of a cluster, or of a run of the command.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// What holds where a pod's annotations say nothing.
+    pub defaults: Options,
+    /// The oldest kubelet's minor version: 33 for 1.33. `None` if nobody knows.
+    pub kubernetes: Option<u32>,
+    /// Namespaces whose pods are left alone.
+    pub excluded_namespaces: Vec<String>,
+}
+
+/// What is particular to one pod besides the pod itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Its namespace; the object may not say it yet.
+    pub namespace: &'a str,
+    /// Who is let in.
+    pub gate: Gate,
+    /// Whether it is the template of a Job or CronJob. A pod that a Job owns says so itself.
+    pub job: bool,
+    /// The token that its hooks carry, if any.
+    pub hook_token: Option<&'a str>,
+}
+
+/// Which pods are injected, as far as their own labels decide it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Whoever does not opt out: somebody else has decided already.
+    NotOptedOut,
+    /// Only pods that ask for it by their label.
+    Labelled,
+}
+
+/// A pod with the sidecar in it.
+#[derive(Clone, Debug)]
+pub struct Injection {
+    /// The pod, or pod template.
+    pub pod: Value,
+    /// What has been done, in one line: `native sidecar, http 8080 -> 15801, grace 95s`.
+    pub summary: String,
+    /// What its owner should know. Each is one sentence of at most 120 characters; also in the annotation.
+    pub warnings: Vec<String>,
+}
+
+/// Why a pod stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct Skip {
+    /// The reason, as machines read it.
+    pub reason: SkipReason,
+    /// The reason in words, with the names of what it is about.
+    pub detail: String,
+}
+
+/// The reasons, which are labels of a metric and values of an annotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SkipReason {
+    /// It has a sidecar of ours.
+    AlreadyInjected,
+    /// Its namespace is not for us.
+    ExcludedNamespace,
+    /// It shares the node's network.
+    HostNetwork,
+    /// An annotation can't be read, or does not fit the pod.
+    InvalidConfig,
+    /// A Job owns it, and an ordinary sidecar would keep it from completing.
+    JobOwned,
+    /// It mirrors a static pod.
+    MirrorPod,
+    /// It has no containers.
+    NoContainers,
+    /// No port that could be taken over has a name.
+    NoNamedPort,
+    /// Nobody asked.
+    NotRequested,
+    /// It, or its annotation, says no.
+    OptedOut,
+    /// The variable that would move the app's port is computed.
+    PortEnvValueFrom,
+    /// A port that an annotation names is not there.
+    PortNotFound,
+    /// It is to end by itself, and an ordinary sidecar would not.
+    RestartPolicyNever,
+    /// It has a container of our name that we did not put there.
+    SidecarExists,
+    /// It runs on Windows.
+    Windows,
+}
+
+// === impl SkipReason ===
+
+impl SkipReason {
+    /// Every reason.
+    pub const ALL: [Self; 15] = [
+        Self::AlreadyInjected,
+        Self::ExcludedNamespace,
+        Self::HostNetwork,
+        Self::InvalidConfig,
+        Self::JobOwned,
+        Self::MirrorPod,
+        Self::NoContainers,
+        Self::NoNamedPort,
+        Self::NotRequested,
+        Self::OptedOut,
+        Self::PortEnvValueFrom,
+        Self::PortNotFound,
+        Self::RestartPolicyNever,
+        Self::SidecarExists,
+        Self::Windows,
+    ];
+
+    /// The stable word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AlreadyInjected => "already-injected",
+            Self::ExcludedNamespace => "excluded-namespace",
+            Self::HostNetwork => "host-network",
+            Self::InvalidConfig => "invalid-config",
+            Self::JobOwned => "job-owned",
+            Self::MirrorPod => "mirror-pod",
+            Self::NoContainers => "no-containers",
+            Self::NoNamedPort => "no-named-port",
+            Self::NotRequested => "not-requested",
+            Self::OptedOut => "opted-out",
+            Self::PortEnvValueFrom => "port-env-valuefrom",
+            Self::PortNotFound => "port-not-found",
+            Self::RestartPolicyNever => "restart-policy-never",
+            Self::SidecarExists => "sidecar-exists",
+            Self::Windows => "windows",
+        }
+    }
+}
+
+impl std::fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Puts the sidecar into `pod`: a Pod, or a pod template, with its `metadata` and `spec`.
+///
+/// # Errors
+/// Why it stays as it is.
+pub fn inject(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<Injection, Skip> {
+    let _unused = (pod, asked, policy);
+    Err(Skip { reason: SkipReason::NotRequested, detail: "not built yet".to_owned() })
+}
+
+/// The pod with an annotation that says why it was skipped, if the pod itself had asked to be injected.
+#[must_use]
+pub fn annotate_skip(pod: &Value, skip: &Skip) -> Option<Value> {
+    let _unused = (pod, skip);
+    None
+}
+
+/// The pod as it was before [`inject`]; `None` if it was not injected.
+#[must_use]
+pub fn uninject(pod: &Value) -> Option<Value> {
+    let _unused = pod;
+    None
+}

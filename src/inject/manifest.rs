@@ -1,0 +1,1 @@
+//! Pure. Manifests as people write them: YAML documents, lists, JSON, and the pod templates in them.
