@@ -23,6 +23,8 @@ use crate::http::{Connection, Failure, Response};
 const PACE: Duration = Duration::from_millis(10);
 /// More idle connections than this are not kept.
 const MAX_IDLE: usize = 32;
+/// Connections are renewed after this many requests, so that the load moves to a new endpoint within seconds.
+const REQUESTS_PER_CONNECTION: u32 = 20;
 /// No short request takes this long unless it hangs.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Clients that poll. Each has one request under way at any time.
@@ -160,7 +162,9 @@ impl Balancer {
             }
             Err(failure) => {
                 let now = self.clock.now();
-                tally.failures.push(format!("{sent_at}..{now} {target} to {pod}, {how}: {failure}"));
+                tally
+                    .failures
+                    .push(format!("{sent_at}..{now} {target} to {pod}, {how}: {failure}"));
                 false
             }
         }
@@ -177,7 +181,11 @@ impl Balancer {
                 let how = "a new connection";
                 let Some(pod) = lock(&self.endpoints).choose() else {
                     let nobody = std::io::ErrorKind::ConnectionRefused.into();
-                    return (([0, 0, 0, 0], 0).into(), "no endpoint", Err(Failure::Connect(nobody)));
+                    return (
+                        ([0, 0, 0, 0], 0).into(),
+                        "no endpoint",
+                        Err(Failure::Connect(nobody)),
+                    );
                 };
                 let opened = timeout(limit, Connection::open(pod)).await;
                 match opened.unwrap_or(Err(Failure::Timeout)) {
@@ -188,7 +196,9 @@ impl Balancer {
         };
         let pod = connection.peer;
         let answer = connection.get(target, limit, self.clock).await;
-        if answer.as_ref().is_ok_and(|response| !response.close) {
+        if answer.as_ref().is_ok_and(|response| !response.close)
+            && connection.requests < REQUESTS_PER_CONNECTION
+        {
             let mut idle = lock(&self.idle);
             if idle.len() < MAX_IDLE {
                 idle.push(connection);

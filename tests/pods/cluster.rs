@@ -1,6 +1,6 @@
 //! What stands around pods: a Service that publishes them to the balancer, and a Deployment that replaces them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use lameduck::clock::Clock;
 use serde::Deserialize;
@@ -27,6 +27,7 @@ const LONGEST_LEAVE: Duration = Duration::from_secs(60);
 /// A Service of one port, and the rules that lead to it.
 pub(crate) struct Service {
     clock: Clock,
+    selector: BTreeMap<String, String>,
     target: Port,
     balancer: Arc<Balancer>,
 }
@@ -52,6 +53,7 @@ struct ServiceManifest {
 
 #[derive(Deserialize)]
 struct ServiceSpec {
+    selector: BTreeMap<String, String>,
     ports: Vec<ServicePort>,
 }
 
@@ -72,7 +74,13 @@ impl Service {
             .unwrap_or_else(|error| panic!("no Service: {error}\n{manifest:#}"));
         let [port] = &spec.ports[..] else { panic!("not one port: {manifest:#}") };
         let target = port.target_port.clone().unwrap_or(Port::Number(port.port));
-        Self { clock, target, balancer: Arc::clone(balancer) }
+        Self { clock, selector: spec.selector, target, balancer: Arc::clone(balancer) }
+    }
+
+    /// Whether pods of `template` are its own.
+    fn selects(&self, template: &Template) -> bool {
+        let labels = &template.metadata.labels;
+        self.selector.iter().all(|(name, value)| labels.get(name) == Some(value))
     }
 
     /// Where it leads for `pod`.
@@ -131,6 +139,7 @@ impl Deployment {
     ) -> Self {
         let name = manifest["metadata"]["name"].as_str().unwrap().to_owned();
         let template = Template::parse(&manifest["spec"]["template"]);
+        assert!(service.selects(&template), "{:?}: not selected", template.metadata);
         let clock = service.clock;
         let (pods, left) = (Vec::new(), Vec::new());
         let rules = JoinSet::new();

@@ -4,8 +4,8 @@
 //! test names, and resources, users and volumes are not looked at. What happens is written to the pod's [`Timeline`].
 //! Not here: Services, Deployments, and anything that knows lameduck.
 
-pub(crate) mod environment;
 mod ending;
+pub(crate) mod environment;
 mod handler;
 mod life;
 pub(crate) mod manifest;
@@ -24,7 +24,6 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 use self::{
     life::Life,
     manifest::{PodSpec, Template},
-    process::Log,
     shared::{Deletion, Own, Role, Shared, State},
     timeline::{Event, POD, Timeline},
 };
@@ -41,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) pace: u32,
     /// Before the second restart of a container; kubelet's is 10 s.
     pub(crate) back_off: Duration,
+    /// What the container runtime takes to create and start a container.
+    pub(crate) start: Duration,
 }
 
 /// A pod. Dropping it kills its processes.
@@ -60,7 +61,12 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { images: BTreeMap::new(), pace: 1, back_off: Duration::from_secs(1) }
+        Self {
+            images: BTreeMap::new(),
+            pace: 1,
+            back_off: Duration::from_secs(1),
+            start: Duration::ZERO,
+        }
     }
 }
 
@@ -180,7 +186,7 @@ async fn run(shared: Arc<Shared>, containers: Vec<Arc<Own>>) {
                 let status = &state.containers[name];
                 let is_next_ones_turn = match own.role {
                     Role::Init => status.ended,
-                    Role::Main => true,
+                    Role::Main => status.runs > 0 || status.ended,
                     Role::NativeSidecar => status.started,
                 };
                 is_next_ones_turn || state.deleted.is_some()

@@ -109,10 +109,7 @@ fn trials() -> Vec<Trial> {
 }
 
 /// A test with a runtime of its own.
-fn trial(
-    name: impl Into<String>,
-    test: impl Future<Output = ()> + Send + 'static,
-) -> Trial {
+fn trial(name: impl Into<String>, test: impl Future<Output = ()> + Send + 'static) -> Trial {
     Trial::test(name, move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(test);

@@ -86,8 +86,14 @@ async fn comes_back_when_the_app_is_not_alive(setup: Setup) {
         (APP, Event::HookAnswered),
         (APP, Event::Terminated),
         (APP, Event::Exited),
-        (POD, Event::Unready),
         (APP, Event::Started),
+        (APP, Event::Ready),
+    ]);
+    // The sidecar has said that the pod takes no new traffic before the app was stopped.
+    pod.timeline().expect_order(&[
+        (APP, Event::HookCalled),
+        (SIDECAR, Event::Unready),
+        (APP, Event::Terminated),
         (POD, Event::Ready),
     ]);
     expect_sidecar_untouched(&pod);

@@ -24,6 +24,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// kubelet's periods are this much shorter than the manifest says, so that the story's 10 s become 2 s.
 const PACE: u32 = 5;
+/// Creating and starting a container is the work of some processes, some mounts and more. A runtime that took no time
+/// would bring an app back before anybody could see that it was away.
+const START: Duration = Duration::from_millis(500);
 const APP_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 15800;
 
@@ -76,9 +79,8 @@ impl World {
         let [deployment, service] = setup.manifests(change);
         let service = Service::new(&service, &balancer, clock);
         let lameduck = vec![env!("CARGO_BIN_EXE_lameduck").to_owned()];
-        let images =
-            [(APP.to_owned(), app_command()), (SIDECAR.to_owned(), lameduck)].into();
-        let settings = Settings { images, pace: PACE, ..Settings::default() };
+        let images = [(APP.to_owned(), app_command()), (SIDECAR.to_owned(), lameduck)].into();
+        let settings = Settings { images, pace: PACE, start: START, ..Settings::default() };
         let deployment = Deployment::start(&deployment, replicas, service, settings).await;
         Self { balancer, deployment, clock }
     }

@@ -62,7 +62,9 @@ impl Downward {
             "metadata.name" => self.name.clone(),
             "metadata.namespace" => self.namespace.clone(),
             "status.podIP" => self.ip.to_string(),
-            other => panic!("fieldPath {other}: expected metadata.name, metadata.namespace or status.podIP"),
+            other => panic!(
+                "fieldPath {other}: expected metadata.name, metadata.namespace or status.podIP"
+            ),
         }
     }
 }

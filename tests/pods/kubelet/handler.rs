@@ -67,12 +67,7 @@ pub(crate) async fn call(
     }
 }
 
-async fn http_get(
-    get: &HttpGet,
-    purpose: As,
-    own: &Own,
-    shared: &Shared,
-) -> Result<u16, String> {
+async fn http_get(get: &HttpGet, purpose: As, own: &Own, shared: &Shared) -> Result<u16, String> {
     let ip = match &get.host {
         None => IpAddr::from(shared.network.ip),
         Some(host) => host.parse().map_err(|error| format!("host {host}: {error}"))?,
@@ -151,8 +146,7 @@ async fn exchange(
 async fn exec(command: &[String], own: &Own, shared: &Shared) -> Result<Said, String> {
     let log = Log::default();
     let environment = &own.environment;
-    let mut process =
-        Process::start(&shared.network, &shared.name, command, environment, &log);
+    let mut process = Process::start(&shared.network, &shared.name, command, environment, &log);
     match process.wait().await {
         exit if exit.is_success() => Ok(Said::Done),
         exit => Err(format!("command {command:?} exited with {exit}: {}", log.lines().join("; "))),

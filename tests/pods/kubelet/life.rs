@@ -53,7 +53,12 @@ impl Life {
     /// Runs the container until it has ended for good.
     pub(crate) async fn live(mut self) {
         let shared = Arc::clone(&self.shared);
-        while shared.state.borrow().deleted.is_none() {
+        loop {
+            tokio::select! {
+                biased;
+                _ = shared.deleted() => break,
+                () = shared.let_pass(shared.settings.start) => {}
+            }
             let mut process = self.start();
             let exit = tokio::select! {
                 deletion = shared.deleted() => {
@@ -90,13 +95,8 @@ impl Life {
     pub(super) fn start(&mut self) -> Process {
         let Self { shared, own, .. } = self;
         let name = own.spec.name.as_str();
-        let process = Process::start(
-            &shared.network,
-            &shared.name,
-            &own.command,
-            &own.environment,
-            &own.log,
-        );
+        let process =
+            Process::start(&shared.network, &shared.name, &own.command, &own.environment, &own.log);
         shared.timeline.add(name, Event::Started, "");
         let has_no_startup_probe = own.spec.startup_probe.is_none();
         shared.set(name, |status| {

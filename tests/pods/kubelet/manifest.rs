@@ -18,8 +18,6 @@ pub(crate) struct Template {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Metadata {
     #[serde(default)]
-    pub(crate) name: Option<String>,
-    #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -31,7 +29,11 @@ pub(crate) struct PodSpec {
     pub(crate) containers: Vec<Container>,
     #[serde(default)]
     pub(crate) restart_policy: RestartPolicy,
-    #[serde(rename = "terminationGracePeriodSeconds", default = "grace", deserialize_with = "seconds")]
+    #[serde(
+        rename = "terminationGracePeriodSeconds",
+        default = "grace",
+        deserialize_with = "seconds"
+    )]
     pub(crate) grace: Duration,
 }
 
@@ -122,11 +124,7 @@ pub(crate) struct Probe {
     pub(crate) success_threshold: u32,
     #[serde(default = "thrice")]
     pub(crate) failure_threshold: u32,
-    #[serde(
-        rename = "terminationGracePeriodSeconds",
-        default,
-        deserialize_with = "maybe_seconds"
-    )]
+    #[serde(rename = "terminationGracePeriodSeconds", default, deserialize_with = "maybe_seconds")]
     pub(crate) grace: Option<Duration>,
 }
 

@@ -60,8 +60,7 @@ impl PodNetwork {
             "link add {name} type veth peer name eth0 netns {name}\nlink set {name} master pods up\n"
         );
         batch(&[], &outside).await;
-        let inside =
-            format!("address add {ip}/24 dev eth0\nlink set lo up\nlink set eth0 up\n");
+        let inside = format!("address add {ip}/24 dev eth0\nlink set lo up\nlink set eth0 up\n");
         batch(&["-netns", name], &inside).await;
         network
     }

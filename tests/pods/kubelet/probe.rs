@@ -77,11 +77,8 @@ impl Worker {
             let success = self.ask().await;
             row = if row_was == Some(success) { row + 1 } else { 1 };
             row_was = Some(success);
-            let threshold = if success {
-                self.probe.success_threshold
-            } else {
-                self.probe.failure_threshold
-            };
+            let threshold =
+                if success { self.probe.success_threshold } else { self.probe.failure_threshold };
             if row >= threshold && self.conclude(success) {
                 return;
             }
