@@ -6,7 +6,11 @@
 mod parse;
 mod table;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 
@@ -36,6 +40,8 @@ pub struct Options {
     pub app_port_env: String,
     /// Where the sidecar connects to.
     pub upstream_host: UpstreamHost,
+    /// The addresses at which the sidecar listens.
+    pub listen_host: IpAddr,
     /// The admin port, or the first that is tried.
     pub admin_port: u16,
     /// The first proxy port that is tried.
@@ -249,6 +255,7 @@ impl Default for Options {
             app_port: None,
             app_port_env: String::new(),
             upstream_host: UpstreamHost::PodIp,
+            listen_host: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             admin_port: 0,
             proxy_port_base: 0,
             readiness: Readiness::Rewrite,
