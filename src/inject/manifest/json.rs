@@ -3,7 +3,7 @@
 use std::{cell::RefCell, fmt};
 
 use serde::{
-    Deserialize as _, Deserializer, Serialize as _,
+    Deserializer, Serialize as _,
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value, ser::PrettyFormatter};
