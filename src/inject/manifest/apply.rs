@@ -9,19 +9,16 @@ use serde_json::Value;
 use super::{
     Manifests,
     named::{self, NamedPort},
-    objects::{Object, Role, entries, items, objects, text},
+    objects::{Object, Role, entries, objects, text},
     pods::Pods,
     policies,
     report::{Entry, Outcome, Report},
     services::{self, Bypass},
 };
-use crate::inject::{Asked, Gate, Injection, Policy, Skip, SkipReason};
-
-/// Asks for the sidecar, or says no, as a label of pods and namespaces.
-const INJECT: &str = "lameduck.dev/inject";
-
-/// What every label and annotation of ours begins with.
-const DOMAIN: &str = "lameduck.dev/";
+use crate::inject::{
+    Asked, Gate, Injection, Policy, Skip, SkipReason,
+    names::{DOMAIN, INJECT},
+};
 
 /// Where objects without a namespace go if nobody says otherwise.
 const DEFAULT_NAMESPACE: &str = "default";

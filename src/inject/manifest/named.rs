@@ -1,6 +1,7 @@
 //! Pure. Names for ports that have none: `--name-port 8080=http`, and how they are taken away again.
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::objects::items;
 
@@ -57,17 +58,21 @@ pub fn name_ports(pod: &Value, wanted: &[NamedPort]) -> Option<Value> {
 pub fn note(injected: &mut Value, before: &Value, named: &Value) {
     let mut given = Vec::new();
     let containers = items(before, "/spec/containers").zip(items(named, "/spec/containers"));
-    for (container, (before, named)) in containers.enumerate() {
-        let ports = items(before, "/ports").zip(items(named, "/ports")).enumerate();
-        let new = ports.filter(|(_, (before, named))| before != named);
-        given.extend(
-            new.map(|(port, (before, _))| json!([container, port, before.get("name").is_some()])),
-        );
+    for (before, named) in containers {
+        let ports = items(before, "/ports").zip(items(named, "/ports"));
+        for (before, after) in ports.filter(|(before, after)| before != after) {
+            given.push(GivenName {
+                container: named["name"].clone(),
+                port: after["containerPort"].clone(),
+                name: after["name"].clone(),
+                was_null: before.get("name").is_some(),
+            });
+        }
     }
     let annotations = injected.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
     // An injected pod has annotations: its status is one.
-    if let Some(annotations) = annotations {
-        annotations.insert(NAMED.to_owned(), Value::Array(given).to_string().into());
+    if let (Some(annotations), Ok(note)) = (annotations, serde_json::to_string(&given)) {
+        annotations.insert(NAMED.to_owned(), note.into());
     }
 }
 
@@ -80,24 +85,44 @@ pub fn take_note(injected: &mut Value) -> Given {
     Given(note.unwrap_or_default())
 }
 
-/// Which ports were given a name: container, port, and whether there was a name that said nothing.
+/// Which ports were given a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Given(Vec<(usize, usize, bool)>);
+pub struct Given(Vec<GivenName>);
+
+/// By name and number, not by position: others may have changed the pod since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GivenName {
+    container: Value,
+    port: Value,
+    name: Value,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    was_null: bool,
+}
 
 // === impl Given ===
 
 impl Given {
     /// Takes the names away.
     pub fn undo(&self, pod: &mut Value) {
-        for (container, port, was_null) in &self.0 {
-            let pointer = format!("/spec/containers/{container}/ports/{port}");
-            let Some(port) = pod.pointer_mut(&pointer).and_then(Value::as_object_mut) else {
-                continue;
+        for given in &self.0 {
+            let containers = pod.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+            let mut containers = containers.into_iter().flatten();
+            let container = containers.find(|container| container["name"] == given.container);
+            let ports = container.and_then(|container| container.get_mut("ports")?.as_array_mut());
+            let is_named = |port: &&mut Value| {
+                port["containerPort"] == given.port && port["name"] == given.name
             };
-            if *was_null {
-                port.insert("name".to_owned(), Value::Null);
-            } else {
-                port.shift_remove("name");
+            let port = ports.into_iter().flatten().find(is_named).and_then(Value::as_object_mut);
+            match port {
+                Some(port) if given.was_null => {
+                    port.insert("name".to_owned(), Value::Null);
+                }
+                Some(port) => {
+                    port.shift_remove("name");
+                }
+                // Somebody took the port or its name away in the meantime.
+                None => {}
             }
         }
     }
@@ -134,14 +159,16 @@ fn is_unnamed(port: &Value, number: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn names_are_given_and_taken_away() {
         let wanted = ["8080=http".parse().unwrap(), "9090=admin".parse().unwrap()];
         let pod = json!({"metadata": {}, "spec": {"containers": [
-            {"ports": [{"containerPort": 8080, "protocol": "UDP"}, {"containerPort": 8080}]},
-            {"ports": [{"containerPort": 9090, "name": null}, {"containerPort": 9091}]},
+            {"name": "a", "ports": [{"containerPort": 8080, "protocol": "UDP"}, {"containerPort": 8080}]},
+            {"name": "b", "ports": [{"containerPort": 9090, "name": null}, {"containerPort": 9091}]},
         ]}});
         let named = name_ports(&pod, &wanted).unwrap();
         assert_eq!(named["spec"]["containers"][0]["ports"][1]["name"], "http");

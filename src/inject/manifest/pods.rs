@@ -3,9 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::objects::{entries, items, text};
-
-/// What an injected pod says about itself, as JSON.
-pub const STATUS: &str = "lameduck.dev/status";
+use crate::inject::names::STATUS;
 
 /// A pod template, before and after.
 #[derive(Clone, Debug)]

@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
                     let (event, span) = self.next()?;
                     value = self.node(event, span)?;
                 }
-                _ => return Err(self.unreadable(span, "nothing can stand here")),
+                _unexpected => return Err(self.unreadable(span, "nothing can stand here")),
             }
         }
     }
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
                 self.doubt_tag(tag.as_deref(), "map", span);
                 (self.mapping()?, anchor)
             }
-            _ => return Err(self.unreadable(span, "a value is missing here")),
+            _unexpected => return Err(self.unreadable(span, "a value is missing here")),
         };
         if anchor > 0 {
             let size = size(&value);
@@ -366,8 +366,6 @@ mod tests {
 
     #[test]
     fn quoted_scalars_are_texts() {
-        let text = "{a: 'on', b: \"0644\", c: |\n  1\n, d: ! 12, e: !!str 1}";
-        let _flow = text;
         assert_eq!(
             value("a: 'on'\nb: \"0644\"\nc: |\n  1\nd: ! 12\ne: !!str 1\nf: !!str\n"),
             json!({"a": "on", "b": "0644", "c": "1\n", "d": "12", "e": "1", "f": ""})

@@ -9,9 +9,7 @@ use super::{
     objects::{items, selects, text},
     pods::Pods,
 };
-
-/// Keeps what a Service was before `--fix-services`.
-const ORIGINAL: &str = "lameduck.dev/original";
+use crate::inject::names::ORIGINAL;
 
 /// A port of a Service that leads past the sidecar, or a Service whose clients do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,15 +161,14 @@ fn forget(service: &mut Value, were: &Value) {
         map.shift_remove(ORIGINAL);
         map.len()
     });
-    match were {
-        // What others put there in the meantime stays.
-        Value::Null if left == Some(0) => {
-            metadata.shift_remove("annotations");
-        }
-        Value::Bool(false) if left == Some(0) => {
-            metadata.insert("annotations".to_owned(), Value::Null);
-        }
-        _ => {}
+    // What others put there in the meantime stays.
+    if left != Some(0) {
+        return;
+    }
+    if were.is_null() {
+        metadata.shift_remove("annotations");
+    } else if were == &Value::Bool(false) {
+        metadata.insert("annotations".to_owned(), Value::Null);
     }
 }
 
