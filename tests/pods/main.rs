@@ -22,6 +22,7 @@ mod cluster;
 mod kubelet;
 mod rules;
 mod stories;
+mod story;
 mod world;
 
 /// A client connection as a load balancer holds it.

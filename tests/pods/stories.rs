@@ -4,15 +4,16 @@
 use std::{sync::Arc, time::Duration};
 
 use libtest_mimic::Trial;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     kubelet::{
         Pod,
         timeline::{Event, POD},
     },
+    story::{APP, SIDECAR, Setup, Story},
     trial,
-    world::{APP, PATIENCE, SIDECAR, Setup, World, expect_good_leave, report},
+    world::{PATIENCE, World, expect_good_leave, report},
 };
 
 const REPLICAS: usize = 2;
@@ -41,7 +42,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// The control: the load and the checks see what is lost.
 async fn alone() {
-    let mut world = World::start(Setup::Bare, REPLICAS, nothing).await;
+    let mut world = World::start(&Story::as_it_was(Setup::Bare), REPLICAS).await;
     let load = world.load().await;
     world.deployment.roll().await;
     world.deployment.settle().await;
@@ -51,7 +52,7 @@ async fn alone() {
 }
 
 async fn loses_nothing_in_five_rollouts(setup: Setup) {
-    let mut world = World::start(setup, REPLICAS, nothing).await;
+    let mut world = World::start(&Story::as_it_was(setup), REPLICAS).await;
     let load = world.load().await;
     for _ in 0..ROLLS {
         world.deployment.roll().await;
@@ -68,11 +69,11 @@ async fn loses_nothing_in_five_rollouts(setup: Setup) {
 }
 
 async fn comes_back_when_the_app_is_not_alive(setup: Setup) {
-    let world = World::start(setup, REPLICAS, |app| {
-        app["livenessProbe"] = json!({"httpGet": {"path": "/live/", "port": 8080},
-            "periodSeconds": 2, "failureThreshold": 2, "terminationGracePeriodSeconds": 7});
-    })
-    .await;
+    let story = Story::short(setup).app(|app| {
+        app["livenessProbe"] = json!({"httpGet": {"path": "/live/", "port": "http"},
+            "periodSeconds": 2, "failureThreshold": 2});
+    });
+    let world = World::start(&story, REPLICAS).await;
     let load = world.load().await;
     let pod = Arc::clone(&world.deployment.pods[0]);
     assert!(world.ask_app(&pod, "/unhealthy/").await);
@@ -102,7 +103,7 @@ async fn comes_back_when_the_app_is_not_alive(setup: Setup) {
 }
 
 async fn comes_back_when_the_app_crashes(setup: Setup) {
-    let world = World::start(setup, REPLICAS, nothing).await;
+    let world = World::start(&Story::short(setup), REPLICAS).await;
     let load = world.load().await;
     let pod = Arc::clone(&world.deployment.pods[0]);
     // The second time kubelet waits before it starts the app again.
@@ -120,7 +121,7 @@ async fn comes_back_when_the_app_crashes(setup: Setup) {
 
 async fn leaves_in_time_when_the_grace_is_shorter_than_the_drain(setup: Setup) {
     const GRACE: Duration = Duration::from_secs(3);
-    let mut world = World::start(setup, 1, nothing).await;
+    let mut world = World::start(&Story::short(setup), 1).await;
     let pod = Arc::clone(&world.deployment.pods[0]);
     let endpoint = world.endpoint(&pod);
     let balancer = Arc::clone(&world.balancer);
@@ -149,7 +150,7 @@ async fn leaves_in_time_when_the_grace_is_shorter_than_the_drain(setup: Setup) {
 }
 
 async fn leaves_in_the_order_of_kubelet(setup: Setup) {
-    let mut world = World::start(setup, REPLICAS, nothing).await;
+    let mut world = World::start(&Story::short(setup), REPLICAS).await;
     let load = world.load().await;
     let pod = Arc::clone(&world.deployment.pods[0]);
     world.deployment.delete(&pod, None);
@@ -198,7 +199,7 @@ async fn leaves_in_the_order_of_kubelet(setup: Setup) {
 }
 
 async fn loses_nothing_when_readiness_flaps(setup: Setup) {
-    let world = World::start(setup, REPLICAS, nothing).await;
+    let world = World::start(&Story::short(setup), REPLICAS).await;
     let load = world.load().await;
     let pod = Arc::clone(&world.deployment.pods[0]);
     world.more_answers_of(&pod, 50).await;
@@ -231,8 +232,6 @@ async fn loses_nothing_when_readiness_flaps(setup: Setup) {
 }
 
 // === helpers ===
-
-fn nothing(_app: &mut Value) {}
 
 /// The pod takes traffic again, old connections or new.
 async fn expect_serving_again(world: &World, pod: &Pod) {

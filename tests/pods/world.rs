@@ -1,6 +1,6 @@
 //! The story's Deployment on a cluster, with lameduck in it or without.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use lameduck::clock::Clock;
 use serde_json::Value;
@@ -12,12 +12,8 @@ use crate::{
     cluster::{Deployment, Service},
     http,
     kubelet::{Pod, Settings, timeline::Event},
+    story::{APP, Manifests, SIDECAR, Story},
 };
-
-/// The app's container, as the story's manifest calls it.
-pub(crate) const APP: &str = "ready-test";
-/// The sidecar's container.
-pub(crate) const SIDECAR: &str = "lameduck";
 
 /// No single event here takes longer on a busy machine, drains aside.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,15 +26,6 @@ const START: Duration = Duration::from_millis(500);
 const APP_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 15800;
 
-/// What the pods are made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Setup {
-    /// The app alone.
-    Bare,
-    Native,
-    Ordinary,
-}
-
 /// A Deployment, its Service, a balancer in front of it.
 pub(crate) struct World {
     pub(crate) balancer: Arc<Balancer>,
@@ -46,40 +33,16 @@ pub(crate) struct World {
     clock: Clock,
 }
 
-// === impl Setup ===
-
-impl Setup {
-    /// The Deployment, whose app container `change` may change, and the Service.
-    fn manifests(self, change: impl FnOnce(&mut Value)) -> [Value; 2] {
-        let text = match self {
-            Self::Bare => include_str!("manifests/story.yaml"),
-            Self::Native => include_str!("manifests/native.yaml"),
-            Self::Ordinary => include_str!("manifests/ordinary.yaml"),
-        };
-        let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
-        let mut documents: [Value; 2] = documents.try_into().unwrap();
-        let containers = documents[0].pointer_mut("/spec/template/spec/containers").unwrap();
-        let app = containers.as_array_mut().unwrap().iter_mut().find(|one| one["name"] == APP);
-        change(app.unwrap());
-        documents
-    }
-}
-
 // === impl World ===
 
 impl World {
     /// A Deployment of `replicas` pods that serve.
-    pub(crate) async fn start(
-        setup: Setup,
-        replicas: usize,
-        change: impl FnOnce(&mut Value),
-    ) -> Self {
+    pub(crate) async fn start(story: &Story, replicas: usize) -> Self {
         let clock = Clock::start();
         let balancer = Balancer::new(clock);
-        let [deployment, service] = setup.manifests(change);
+        let Manifests { deployment, service } = story.manifests();
         let service = Service::new(&service, &balancer, clock);
-        let lameduck = vec![env!("CARGO_BIN_EXE_lameduck").to_owned()];
-        let images = [(APP.to_owned(), app_command()), (SIDECAR.to_owned(), lameduck)].into();
+        let images = images(&deployment);
         let settings = Settings { images, pace: PACE, start: START, ..Settings::default() };
         let deployment = Deployment::start(&deployment, replicas, service, settings).await;
         Self { balancer, deployment, clock }
@@ -150,6 +113,20 @@ impl Drop for World {
 }
 
 // === helpers ===
+
+/// Every image is the story's app, except the sidecar's, whatever that is called.
+fn images(deployment: &Value) -> BTreeMap<String, Vec<String>> {
+    let spec = &deployment["spec"]["template"]["spec"];
+    let lists = ["initContainers", "containers"].map(|list| spec[list].as_array());
+    let containers = lists.into_iter().flatten().flatten();
+    let image = |container: &Value| {
+        let is_sidecar = container["name"] == SIDECAR;
+        let lameduck = || vec![env!("CARGO_BIN_EXE_lameduck").to_owned()];
+        let program = if is_sidecar { lameduck() } else { app_command() };
+        (container["image"].as_str().unwrap().to_owned(), program)
+    };
+    containers.map(image).collect()
+}
 
 /// The drain report in the sidecar's log; not exactly one is a failure.
 pub(crate) fn report(pod: &Pod) -> Value {
