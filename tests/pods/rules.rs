@@ -94,6 +94,12 @@ fn with(mut container: Value, more: Value) -> Value {
     container
 }
 
+/// Waits until `container` has written `line`.
+async fn wait_for_line(pod: &Pod, container: &str, line: &str) {
+    let wrote = || pod.log(container).iter().any(|one| one == line).then_some(());
+    crate::until(line, PATIENCE, wrote).await;
+}
+
 /// Asks the app on port 8080.
 async fn fetch(pod: &Pod, path: &str) {
     let addr = (pod.ip(), 8080).into();

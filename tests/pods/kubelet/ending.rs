@@ -82,22 +82,25 @@ impl Life {
     /// started again: nobody has asked it to end yet.
     async fn tend(&mut self, process: &mut Option<Process>, done: impl Future<Output = ()>) {
         let mut done = std::pin::pin!(done);
-        while let Some(running) = process {
+        loop {
+            let Some(running) = process else {
+                if self.own.role != Role::NativeSidecar {
+                    return done.await;
+                }
+                tokio::select! {
+                    () = &mut done => return,
+                    () = self.back_off() => {}
+                }
+                *process = Some(self.start());
+                continue;
+            };
             let exit = tokio::select! {
                 () = &mut done => return,
                 exit = running.wait() => exit,
             };
             self.note_exit(exit);
             *process = None;
-            if self.own.role == Role::NativeSidecar {
-                tokio::select! {
-                    () = &mut done => return,
-                    () = self.back_off() => {}
-                }
-                *process = Some(self.start());
-            }
         }
-        done.await;
     }
 
     /// SIGTERM, and SIGKILL if it comes to that.

@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{PATIENCE, app, end, hooked, sh, sidecar, start};
-use crate::kubelet::timeline::{Event, POD};
+use super::{PATIENCE, app, end, hooked, sh, sidecar, start, wait_for_line};
+use crate::{
+    kubelet::{
+        network::NODE,
+        timeline::{Event, POD},
+    },
+    support::{FakeApp, Gate},
+};
 
 pub(super) async fn does_not_notice_a_second_deletion() {
     let hook = json!({"httpGet": {"path": "/poll?ms=3000", "port": 8080}});
@@ -62,17 +68,28 @@ pub(super) async fn ends_all_at_once_and_native_sidecars_last_and_backwards() {
 }
 
 pub(super) async fn gives_at_least_two_seconds_after_sigterm() {
-    let hook = json!({"httpGet": {"path": "/poll?ms=60000", "port": 8080}});
-    let server = app("server", 8080, json!({}));
-    let deaf = sh("deaf", "trap '' TERM; while :; do sleep 0.1; done", hooked(hook));
-    let pod =
-        start(json!({"terminationGracePeriodSeconds": 1, "containers": [server, deaf]})).await;
-    pod.wait_ready(PATIENCE).await;
-    // The hook breaks as soon as the server dies; so the server must outlive it.
-    end(&pod).await;
+    let gate = Gate::default();
+    let node = FakeApp::at((NODE, 0).into(), {
+        let gate = gate.clone();
+        move |exchange| {
+            gate.wait();
+            exchange.reply("200 OK", "", b"")
+        }
+    });
+    let hook = json!({"httpGet": {"port": node.addr.port(), "host": NODE}});
+    let script = "trap '' TERM; echo deaf; while :; do sleep 0.1; done";
+    let container = sh("deaf", script, hooked(hook));
+    let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [container]});
+    let pod = start(spec).await;
+    wait_for_line(&pod, "deaf", "deaf").await;
+    pod.delete(None);
+    pod.wait("ended", PATIENCE, |state| state.containers["deaf"].ended).await;
+    gate.open();
+    pod.wait_gone(PATIENCE).await;
     let timeline = pod.timeline();
     timeline.expect_order(&[
         ("deaf", Event::HookCalled),
+        ("deaf", Event::HookGivenUp),
         ("deaf", Event::Terminated),
         ("deaf", Event::Killed),
         ("deaf", Event::Exited),
@@ -86,13 +103,14 @@ pub(super) async fn gives_at_least_two_seconds_after_sigterm() {
 pub(super) async fn restarts_a_native_sidecar_that_ends_before_its_time() {
     let crash = hooked(json!({"httpGet": {"path": "/crash/", "port": 8001}}));
     let held = hooked(json!({"httpGet": {"path": "/poll?ms=60000", "port": 8001}}));
-    let slow = "trap 'sleep 1; exit' TERM; while :; do sleep 0.1; done";
+    let slow = "trap 'sleep 1; exit' TERM; echo slow; while :; do sleep 0.1; done";
     let pod = start(json!({
         "initContainers": [sidecar(app("sidecar", 8001, crash))],
         "containers": [sh("app", slow, held)],
     }))
     .await;
     pod.wait_ready(PATIENCE).await;
+    wait_for_line(&pod, "app", "slow").await;
     end(&pod).await;
     // The app's hook was held by the sidecar: as measured, the drain is lost.
     pod.timeline().expect_order(&[

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{PATIENCE, app, end, fetch, sh, sidecar, start, template};
+use super::{PATIENCE, app, end, fetch, sh, sidecar, start, template, wait_for_line};
 use crate::kubelet::{
     environment::expand,
     manifest::Port,
@@ -33,11 +33,8 @@ pub(super) async fn expands_references_to_earlier_variables_only() {
     ]);
     let pod = start(json!({"containers": [container]})).await;
     let log = || pod.log("app");
-    crate::until("the arguments", PATIENCE, || {
-        log().iter().any(|line| line.starts_with("args")).then_some(())
-    })
-    .await;
     let ip = pod.ip();
+    wait_for_line(&pod, "app", &format!("args {ip} $(IP)")).await;
     for line in [
         "EARLY=$(IP)".to_owned(),
         format!("IP={ip}"),
@@ -45,7 +42,6 @@ pub(super) async fn expands_references_to_earlier_variables_only() {
         "SPACE=default".to_owned(),
         format!("URL=http://{ip}:1/$(IP)"),
         "HOSTNAME=pod".to_owned(),
-        format!("args {ip} $(IP)"),
     ] {
         assert!(log().contains(&line), "no {line} in {:#?}", log());
     }
