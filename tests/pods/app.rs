@@ -26,10 +26,13 @@ struct Switches {
     unhealthy: Arc<AtomicBool>,
 }
 
-/// Serves on `port` until a signal comes. The argument after it is how long it takes to start, in milliseconds.
+/// Serves until a signal comes: on the port that the first argument names, else on that of `PORT`, else on 8080. The
+/// second argument is how long it takes to start, in milliseconds.
+#[allow(clippy::disallowed_methods, reason = "an app's own configuration")]
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u16>().ok());
-    let port = number(0).unwrap_or(8080);
+    let told = std::env::var("PORT").ok().and_then(|port| port.parse().ok());
+    let port = number(0).or(told).unwrap_or(8080);
     let_pass(Duration::from_millis(number(1).unwrap_or(0).into()));
     let switches = Switches::default();
     let _app = FakeApp::at(([0, 0, 0, 0], port).into(), move |exchange| switches.answer(exchange));
@@ -60,6 +63,10 @@ impl Switches {
             "/live/" => health(exchange, &self.unhealthy),
             "/unready/" => turn_over(exchange, &self.unready),
             "/unhealthy/" => turn_over(exchange, &self.unhealthy),
+            "/goodbye/" => {
+                println!("goodbye");
+                exchange.reply("200 OK", "", b"")
+            }
             "/crash/" => {
                 let _unsent = kill_process(getpid(), Signal::KILL);
                 Then::Reset

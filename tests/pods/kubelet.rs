@@ -36,6 +36,8 @@ pub(crate) const NAMESPACE: &str = "default";
 pub(crate) struct Settings {
     /// What an image runs if the manifest names no command.
     pub(crate) images: BTreeMap<String, Vec<String>>,
+    /// Programs that images have, by their paths there: where they are here.
+    pub(crate) programs: BTreeMap<String, String>,
     /// The probes' periods and initial delays are divided by this. Their timeouts and thresholds stay.
     pub(crate) pace: u32,
     /// Before the second restart of a container; kubelet's is 10 s.
@@ -54,6 +56,13 @@ pub(crate) struct Pod {
 // === impl Settings ===
 
 impl Settings {
+    /// A command of a manifest's, as it can be run here.
+    fn local(&self, command: &[String]) -> Vec<String> {
+        let here = |word: &String| self.programs.get(word).unwrap_or(word).clone();
+        let program = command.iter().take(1).map(here);
+        program.chain(command.iter().skip(1).cloned()).collect()
+    }
+
     fn paced(&self, time: Duration) -> Duration {
         time / self.pace
     }
@@ -63,6 +72,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             images: BTreeMap::new(),
+            programs: BTreeMap::new(),
             pace: 1,
             back_off: Duration::from_secs(1),
             start: Duration::ZERO,

@@ -2,7 +2,8 @@
 //!
 //! [`kubelet`] takes a pod's manifest and runs it by kubelet's rules: processes in network namespaces, probes, hooks,
 //! signals, restarts. [`cluster`] has the Service, whose endpoints follow late, and the Deployment; [`balancer`] the
-//! load, pinned to pods by its connections. [`rules`] asks the kubelet about itself, [`stories`] asks about lameduck.
+//! load, pinned to pods by its connections. [`rules`] asks the kubelet about itself; [`stories`] asks about lameduck,
+//! and [`choices`] about what can be chosen for an injection.
 //!
 //! All of it runs in namespaces that the binary makes for itself (processes, mounts, network), so that nothing of it
 //! can stay behind, whatever ends it. That needs root; without it the tests are left out, and the output says so.
@@ -18,6 +19,7 @@
 
 mod app;
 mod balancer;
+mod choices;
 mod cluster;
 mod kubelet;
 mod rules;
@@ -105,6 +107,7 @@ fn inside(mut arguments: Arguments) -> ExitCode {
 /// Those that take longest first.
 fn trials() -> Vec<Trial> {
     let mut trials = stories::trials();
+    trials.extend(choices::trials());
     trials.extend(rules::trials());
     trials
 }

@@ -22,7 +22,7 @@ const ROLLS: usize = 5;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("app_alone_loses_requests_when_rolled", alone())];
-    for (mode, setup) in [("native", Setup::Native), ("ordinary", Setup::Ordinary)] {
+    for (mode, setup) in Setup::WITH_SIDECAR {
         macro_rules! trials {
             ($($test:ident),* $(,)?) => {
                 $(trials.push(trial(format!("{mode}_{}", stringify!($test)), $test(setup)));)*

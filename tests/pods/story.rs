@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -25,6 +26,9 @@ const SHORT: [&str; 10] = [
     "--set",
     r#"env={"LAMEDUCK_CLOSE_SPREAD":"1s"}"#,
 ];
+
+/// What [`SHORT`] says of it.
+pub(crate) const DRAIN_MIN: Duration = Duration::from_secs(2);
 
 /// What the pods are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,14 @@ pub(crate) struct Story {
 pub(crate) struct Manifests {
     pub(crate) deployment: Value,
     pub(crate) service: Value,
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// The two kinds of sidecar, as tests are named after them.
+    pub(crate) const WITH_SIDECAR: [(&str, Self); 2] =
+        [("native", Self::Native), ("ordinary", Self::Ordinary)];
 }
 
 // === impl Story ===

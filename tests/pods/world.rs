@@ -23,6 +23,8 @@ const PACE: u32 = 5;
 /// Creating and starting a container is the work of some processes, some mounts and more. A runtime that took no time
 /// would bring an app back before anybody could see that it was away.
 const START: Duration = Duration::from_millis(500);
+/// Where the sidecar's image has its program.
+const PROGRAM: &str = "/lameduck";
 const APP_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 15800;
 
@@ -43,7 +45,9 @@ impl World {
         let Manifests { deployment, service } = story.manifests();
         let service = Service::new(&service, &balancer, clock);
         let images = images(&deployment);
-        let settings = Settings { images, pace: PACE, start: START, ..Settings::default() };
+        let programs = [(PROGRAM.to_owned(), env!("CARGO_BIN_EXE_lameduck").to_owned())].into();
+        let settings =
+            Settings { images, programs, pace: PACE, start: START, ..Settings::default() };
         let deployment = Deployment::start(&deployment, replicas, service, settings).await;
         Self { balancer, deployment, clock }
     }
@@ -83,6 +87,12 @@ impl World {
     /// Asks the app itself, behind the sidecar's back; whether it answered.
     pub(crate) async fn ask_app(&self, pod: &Pod, path: &str) -> bool {
         http::get((pod.ip(), APP_PORT).into(), path, PATIENCE, self.clock).await.is_ok()
+    }
+
+    /// The status that the sidecar answers.
+    pub(crate) async fn ask_sidecar(&self, pod: &Pod, path: &str) -> u16 {
+        let answer = http::get((pod.ip(), ADMIN_PORT).into(), path, PATIENCE, self.clock).await;
+        answer.unwrap_or_else(|failure| panic!("{path}: {failure}\n{pod}")).status
     }
 
     /// Waits until `field` of the sidecar's `/status` is `value`.

@@ -114,8 +114,11 @@ impl Shared {
         let expand_all = |parts: &[String]| -> Vec<String> {
             parts.iter().map(|part| expand(part, &environment)).collect()
         };
-        let mut command =
-            if spec.command.is_empty() { entrypoint } else { expand_all(&spec.command) };
+        let mut command = if spec.command.is_empty() {
+            entrypoint
+        } else {
+            self.settings.local(&expand_all(&spec.command))
+        };
         command.extend(expand_all(&spec.args));
         Own { spec: spec.clone(), role, command, environment, log: Log::default() }
     }
