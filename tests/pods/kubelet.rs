@@ -19,6 +19,7 @@ mod tls;
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use lameduck::clock::Clock;
+use rustix::process::{Signal, kill_process};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use self::{
@@ -142,6 +143,12 @@ impl Pod {
             }
             is_first
         });
+    }
+
+    /// SIGKILL for a container's first process, as when its memory is used up. kubelet has no part in it.
+    pub(crate) fn kill(&self, container: &str) {
+        let pid = self.shared.state.borrow().containers[container].pid;
+        kill_process(pid.expect("must be running"), Signal::KILL).unwrap();
     }
 
     /// Waits at most `limit` until `condition` holds; a test fails here with everything that is known of the pod.

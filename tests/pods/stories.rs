@@ -21,7 +21,10 @@ const REPLICAS: usize = 2;
 const ROLLS: usize = 5;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = vec![trial("app_alone_loses_requests_when_rolled", alone())];
+    let mut trials = vec![
+        trial("app_alone_loses_requests_when_rolled", alone()),
+        trial("app_alone_is_asked_long_after_it_has_turned_unready", alone_and_unready()),
+    ];
     for (mode, setup) in Setup::WITH_SIDECAR {
         macro_rules! trials {
             ($($test:ident),* $(,)?) => {
@@ -32,6 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             loses_nothing_in_five_rollouts,
             comes_back_when_the_app_is_not_alive,
             comes_back_when_the_app_crashes,
+            comes_back_when_the_sidecar_is_killed,
             leaves_in_time_when_the_grace_is_shorter_than_the_drain,
             leaves_in_the_order_of_kubelet,
             loses_nothing_when_readiness_flaps,
@@ -49,6 +53,18 @@ async fn alone() {
     let tally = load.stop().await;
     assert!(tally.answered > 0 && !tally.failures.is_empty(), "{tally}");
     println!("app alone, rolled once: {tally}");
+}
+
+/// The control: the story's own observation, which nothing but the sidecar changes.
+async fn alone_and_unready() {
+    let world = World::start(&Story::as_it_was(Setup::Bare), REPLICAS).await;
+    let load = world.load().await;
+    let pod = Arc::clone(&world.deployment.pods[0]);
+    turn_unready(&world, &pod).await;
+    // Longer than any poll lasts that was sent before.
+    world.more_answers(300).await;
+    world.more_answers_of(&pod, 10).await;
+    load.stop().await.expect_none_lost();
 }
 
 async fn loses_nothing_in_five_rollouts(setup: Setup) {
@@ -117,6 +133,22 @@ async fn comes_back_when_the_app_crashes(setup: Setup) {
     assert_eq!(pod.timeline().count(APP, Event::HookCalled), 0, "{pod}");
     expect_only_the_apps_own_losses(&world, &pod, &tally.failures);
     println!("{setup:?}, crashed twice: {tally}");
+}
+
+async fn comes_back_when_the_sidecar_is_killed(setup: Setup) {
+    let world = World::start(&Story::short(setup), REPLICAS).await;
+    let load = world.load().await;
+    let pod = Arc::clone(&world.deployment.pods[0]);
+    pod.kill(SIDECAR);
+    pod.wait("restarted", PATIENCE, |state| state.containers[SIDECAR].runs == 2).await;
+    expect_serving_again(&world, &pod).await;
+    let tally = load.stop().await;
+    assert_eq!(pod.timeline().count(APP, Event::Exited), 0, "{pod}");
+    // Nobody is there to answer for it.
+    let endpoint = world.endpoint(&pod).to_string();
+    let others: Vec<_> = tally.failures.iter().filter(|one| !one.contains(&endpoint)).collect();
+    assert!(!tally.failures.is_empty() && others.is_empty(), "{others:#?}");
+    println!("{setup:?}, sidecar killed: {tally}");
 }
 
 async fn leaves_in_time_when_the_grace_is_shorter_than_the_drain(setup: Setup) {
@@ -203,9 +235,7 @@ async fn loses_nothing_when_readiness_flaps(setup: Setup) {
     let load = world.load().await;
     let pod = Arc::clone(&world.deployment.pods[0]);
     world.more_answers_of(&pod, 50).await;
-    assert!(world.ask_app(&pod, "/unready/").await);
-    pod.wait("unready", PATIENCE, |state| !state.is_ready()).await;
-    world.deployment.wait_published(REPLICAS - 1).await;
+    turn_unready(&world, &pod).await;
     // The connections that were pinned to it go, one response at a time, as its polls end.
     crate::until("silence", PATIENCE, {
         let mut last = (u64::MAX, 0);
@@ -232,6 +262,13 @@ async fn loses_nothing_when_readiness_flaps(setup: Setup) {
 }
 
 // === helpers ===
+
+/// The app says that it is unready, and the rules lead past it.
+async fn turn_unready(world: &World, pod: &Pod) {
+    assert!(world.ask_app(pod, "/unready/").await);
+    pod.wait("unready", PATIENCE, |state| !state.is_ready()).await;
+    world.deployment.wait_published(REPLICAS - 1).await;
+}
 
 /// The pod takes traffic again, old connections or new.
 async fn expect_serving_again(world: &World, pod: &Pod) {

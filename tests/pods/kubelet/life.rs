@@ -101,7 +101,7 @@ impl Life {
         let has_no_startup_probe = own.spec.startup_probe.is_none();
         shared.set(name, |status| {
             status.runs += 1;
-            status.running = true;
+            status.pid = Some(process.pid);
             status.started = has_no_startup_probe;
         });
         if has_no_startup_probe {
@@ -152,7 +152,7 @@ impl Life {
         shared.timeline.add(self.name(), Event::Exited, exit);
         let was = shared.state.borrow().is_ready();
         shared.set(self.name(), |status| {
-            status.running = false;
+            status.pid = None;
             status.started = false;
             status.ready = false;
             status.exit = Some(exit);

@@ -20,8 +20,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// A running process, and everything it has started. Both end with this.
 pub(crate) struct Process {
+    pub(crate) pid: Pid,
     child: Child,
-    pid: Pid,
 }
 
 /// How a process ended.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lameduck::{clock::Clock, units::Uptime};
+use rustix::process::Pid;
 use tokio::sync::watch;
 
 use super::{
@@ -62,7 +63,8 @@ pub(crate) struct Status {
     pub(crate) role: Role,
     /// How often its process was started.
     pub(crate) runs: u32,
-    pub(crate) running: bool,
+    /// Its process, while there is one.
+    pub(crate) pid: Option<Pid>,
     /// The startup probe of this run has succeeded, or there is none.
     pub(crate) started: bool,
     pub(crate) ready: bool,
@@ -199,7 +201,7 @@ impl State {
 
 impl Status {
     pub(crate) const fn new(role: Role) -> Self {
-        let (running, started, ready, ended) = (false, false, false, false);
-        Self { role, runs: 0, running, started, ready, ended, exit: None }
+        let (started, ready, ended) = (false, false, false);
+        Self { role, runs: 0, pid: None, started, ready, ended, exit: None }
     }
 }
