@@ -4,12 +4,13 @@
 //! wrong goes to standard error.
 
 mod client;
+mod copy;
 mod drain;
 mod env;
 mod prestop;
 mod status;
 
-use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -21,6 +22,10 @@ use crate::{
 /// Shown below every tool's options.
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 64 bad usage or configuration; 70 the sidecar can't be reached or refused; 75 the time was up.";
+
+/// Shown below the options of `copy`.
+const COPY_EXIT_CODES: &str =
+    "Exit codes: 0 copied; 64 bad usage; 70 it can't be copied, and nothing is left.";
 
 /// Shown below the options of `proxy`.
 const PROXY_EXIT_CODES: &str = "\
@@ -86,6 +91,9 @@ pub enum Tool {
     Prestop(PrestopArgs),
     /// List every environment variable of `proxy`: name, default, meaning
     Env(EnvArgs),
+    /// Copy this binary, for an init container: the image has no `cp`
+    #[command(after_help = COPY_EXIT_CODES)]
+    Copy(CopyArgs),
 }
 
 /// How to reach a running sidecar.
@@ -153,6 +161,14 @@ pub struct PrestopWhose {
     pub container: Option<String>,
 }
 
+/// Options of `copy`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// The file to make or replace; everybody may run it
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+}
+
 /// Options of `env`.
 #[derive(Debug, Args)]
 pub struct EnvArgs {
@@ -184,6 +200,7 @@ impl Tool {
             Self::Undrain(args) => drain::undo(args, vars),
             Self::Prestop(args) => prestop::run(args, vars),
             Self::Env(args) => env::run(args),
+            Self::Copy(args) => copy::run(args),
         };
         done.unwrap_or_else(|error| {
             let code = code_of(&error);

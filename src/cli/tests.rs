@@ -52,6 +52,7 @@ fn usage_is_as_documented() {
         "prestop --container app",
         "prestop --container app -- sh -c true",
         "env --format markdown",
+        "copy --to /lameduck-bin/lameduck",
     ] {
         let args = std::iter::once("lameduck").chain(line.split(' '));
         assert!(Cli::try_parse_from(args).is_ok(), "{line}");
@@ -69,6 +70,8 @@ fn wrong_usage_is_refused() {
         "env --format yaml",
         "status --admin nowhere",
         "inject",
+        "copy",
+        "copy /lameduck-bin/lameduck",
     ] {
         let args = std::iter::once("lameduck").chain(line.split_whitespace());
         assert!(Cli::try_parse_from(args).is_err(), "{line}");
