@@ -16,9 +16,10 @@ use crate::{
     support::{FakeApp, FakeKubelet, Gate, TestPod, app::thread, pod::PodBuilder},
 };
 
-/// Enters the root `$0` and becomes what follows. A container's runtime does the same, with more namespaces.
+/// Enters the root `$0` and becomes what follows. A container's runtime does the same, with more namespaces. Pods start
+/// without a PATH.
 const ENTER: &str = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && \
-     exec setpriv --no-new-privs chroot --groups= --userspec=65532:65532 \"$0\"";
+     PATH=/usr/sbin:/sbin:/usr/bin:/bin exec setpriv --no-new-privs chroot --groups= --userspec=65532:65532 \"$0\"";
 
 /// The image's root, and nothing else.
 fn unpacked() -> TempDir {
