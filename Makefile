@@ -21,6 +21,10 @@ test: real-servers ## install what the tests need and run all of them
 real-servers: ## install the real servers that tests/real/ runs the proxy in front of
 	@tests/real/install
 
+.PHONY: image
+image: ## build the image as an archive, target/image/lameduck-VERSION.tar, without a container engine
+	@image/build
+
 # How long each fuzz target runs, in seconds.
 FUZZ_SECONDS ?= 60
 
