@@ -237,6 +237,13 @@ fn layers_import_downwards_only() {
     }
 }
 
+/// The sidecar holds no credentials because nothing in it could use any.
+#[test]
+fn only_the_injector_knows_the_kubernetes_api() {
+    let of_others = |source: &Source| !source.module().starts_with("crate::webhook");
+    check(&in_shipped(of_others, |path| path.is_in("kube") || path.is_in("k8s_openapi")));
+}
+
 #[test]
 fn phase_is_the_only_state_that_is_broadcast() {
     let mut channels = BTreeMap::new();
