@@ -235,10 +235,14 @@ impl Options {
                 warnings.push(format!("annotation {DOMAIN}{key} is unknown{}", hint(key)));
                 continue;
             }
-            // The API server takes strings only; in a file a number may stand there, and it will say so itself.
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            if let Err(problem) = chosen.set(key, &text) {
-                bad.push(problem);
+            match value.as_str() {
+                Some(text) => bad.extend(chosen.set(key, text).err()),
+                // Unquoted, YAML makes a boolean of `off` and a number of `90`; the API server takes neither.
+                None => bad.push(BadOption {
+                    key: key.to_owned(),
+                    value: value.to_string(),
+                    expected: "a text: put the value in quotes".to_owned(),
+                }),
             }
         }
         if bad.is_empty() { Ok((chosen, warnings)) } else { Err(bad) }

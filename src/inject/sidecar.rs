@@ -3,7 +3,10 @@
 //! Nothing in it needs a privilege, a volume or a fixed user: it passes Pod Security "restricted" and OpenShift's
 //! restricted-v2 as it is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -186,11 +189,11 @@ impl Plan<'_> {
         if !self.hooks.calls.is_empty() {
             put(&vars::USER_PRESTOP, document(&self.hooks.calls));
         }
-        put(&vars::DRAIN_TIMEOUT, format_duration(budget.drain_timeout()));
-        put(&vars::DRAIN_MIN, format_duration(budget.drain_min()));
-        put(&vars::DRAIN_QUIET, format_duration(budget.drain_quiet()));
-        put(&vars::CONTAINER_DRAIN_TIMEOUT, format_duration(budget.container_drain_timeout()));
-        put(&vars::TERMINATION_GRACE_PERIOD, format_duration(budget.grace_period()));
+        put(&vars::DRAIN_TIMEOUT, seconds(budget.drain_timeout()));
+        put(&vars::DRAIN_MIN, seconds(budget.drain_min()));
+        put(&vars::DRAIN_QUIET, seconds(budget.drain_quiet()));
+        put(&vars::CONTAINER_DRAIN_TIMEOUT, seconds(budget.container_drain_timeout()));
+        put(&vars::TERMINATION_GRACE_PERIOD, seconds(budget.grace_period()));
         let passed = options.variables.iter().map(|(name, value)| (name.clone(), escape(value)));
         all.extend(passed);
         all
@@ -251,6 +254,14 @@ fn probe(path: &str, admin: u16, period: u32, failures: u32) -> Value {
         "timeoutSeconds": 1,
         "failureThreshold": failures,
     })
+}
+
+/// A duration as pods write theirs: in seconds, as long as it has no part of one.
+fn seconds(duration: Duration) -> String {
+    if duration.subsec_nanos() > 0 {
+        return format_duration(duration);
+    }
+    format!("{}s", duration.as_secs())
 }
 
 /// JSON as the value of a variable.

@@ -74,7 +74,7 @@
 
 {{- define "lameduck.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "lameduck.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "lameduck.injector.selectorLabels" -}}
