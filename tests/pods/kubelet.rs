@@ -2,7 +2,9 @@
 //!
 //! Containers are processes that share the pod's network and nothing else is isolated: images are commands that the
 //! test names, and resources, users and volumes are not looked at. What happens is written to the pod's [`Timeline`].
-//! Not here: Services, Deployments, and anything that knows lameduck.
+//!
+//! Left out of kubelet: gRPC probes and `postStart`, which are refused; `envFrom`; and that it sends a later hook over
+//! the connection of an earlier one. Not here: Services, Deployments, and anything that knows lameduck.
 
 mod ending;
 pub(crate) mod environment;

@@ -129,7 +129,7 @@ pub(crate) struct Probe {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Lifecycle {
     #[serde(default)]
     pub(crate) pre_stop: Option<Handler>,
