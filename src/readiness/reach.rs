@@ -28,6 +28,11 @@ use crate::{
 /// The pause between tries while the app starts: traffic waits for the end of it.
 const STARTING: Duration = Duration::from_millis(100);
 
+/// The pause between tries while the app's container restarts: an absence must not fall between two of them. A
+/// container runtime and an app that starts at once need a few hundred milliseconds together, and each try costs the
+/// app a connection.
+const RESTARTING: Duration = Duration::from_millis(100);
+
 /// The pause between tries while the app ends. Two refusals prove that it is gone, so it is known half a
 /// second later.
 const LEAVING: Duration = Duration::from_millis(250);
@@ -70,7 +75,7 @@ fn pace(phase: &Phase, was_up: bool) -> Option<(Duration, Quorum)> {
     match phase {
         Phase::Starting | Phase::Shedding(_) if !was_up => Some((STARTING, Quorum::All)),
         Phase::Shedding(shed) if shed.reasons.contains(ShedReason::ContainerRestart) => {
-            Some((LEAVING, Quorum::All))
+            Some((RESTARTING, Quorum::All))
         }
         Phase::Draining(_) | Phase::Drained(_) => Some((LEAVING, Quorum::Any)),
         Phase::Starting | Phase::Serving | Phase::Shedding(_) => None,

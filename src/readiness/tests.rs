@@ -447,6 +447,41 @@ async fn an_app_that_comes_late_is_found_on_its_unix_socket() {
     task.abort();
 }
 
+/// How often an app that was up, and is there no more, is looked at in a second of `phase`.
+async fn tries_in_a_second_of(phase: Phase) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let app = UnixListener::bind(&path).unwrap();
+    let (trigger, mut sent) = driver::test_trigger();
+    let (set, watch) = driver::test_watch(Phase::Starting);
+    let upstreams = vec![UpstreamAddr::Unix(path)];
+    let task = tokio::spawn(reach::watch_reach(upstreams, Duration::from_secs(5), watch, trigger));
+    assert_eq!(sent.recv().await, Some(Input::Upstream(Reach::Accepted)));
+    drop(app);
+    set.send_replace(phase);
+    let refused = Some(Input::Upstream(Reach::Refused));
+    assert_eq!(sent.recv().await, refused);
+    let mut tries = 0;
+    // Not on a tick: what falls on it would be counted or not by chance.
+    let second = Duration::from_millis(1001);
+    let counting = async {
+        while sent.recv().await == refused {
+            tries += 1;
+        }
+    };
+    assert!(tokio::time::timeout(second, counting).await.is_err());
+    task.abort();
+    tries
+}
+
+/// A runtime creates and starts a container within a few hundred milliseconds. An app that is back before anybody has
+/// seen it away keeps its pod unready for half a minute.
+#[tokio::test(start_paused = true)]
+async fn an_app_that_restarts_is_looked_at_often_enough_to_be_seen_away() {
+    assert!(tries_in_a_second_of(restarting()).await >= 10);
+    assert_eq!(tries_in_a_second_of(draining()).await, 4);
+}
+
 #[tokio::test]
 async fn nobody_asks_while_the_app_serves() {
     let (app, mut heads) = app(&[]).await;
