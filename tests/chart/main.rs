@@ -72,8 +72,10 @@ fn main() -> ExitCode {
     {
         println!("\nchart: not tested here, {missing}. `tests/chart/install` installs it.");
     }
-    let mut trials: Vec<Trial> =
-        TESTS.into_iter().map(|(name, run)| trial(name.to_owned(), tools.clone(), run)).collect();
+    let mut trials: Vec<Trial> = TESTS
+        .into_iter()
+        .map(|(name, run)| trial(name.to_owned(), tools.clone(), run))
+        .collect();
     for file in suite::files() {
         let name = format!("suite_{}", file.file_stem().unwrap().display());
         trials.push(trial(name, tools.clone(), move |tools| suite::run(tools, &file)));

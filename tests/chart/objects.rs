@@ -30,12 +30,7 @@ pub(crate) fn are_valid(tools: &Tools) {
     for (values, version, object) in tools.all_objects() {
         kinds.insert(object.value["kind"].to_string());
         for version in BTreeSet::from([version, newest]) {
-            items.insert((
-                version,
-                object.value.to_string(),
-                object.template.clone(),
-                values.clone(),
-            ));
+            items.insert((version, object.value.to_string(), object.template.clone(), values.clone()));
         }
     }
     assert!(kinds.len() > 15, "only {kinds:?} are rendered by any values");
@@ -146,9 +141,9 @@ fn unrestricted(spec: &Value) -> Option<&'static str> {
             && context["runAsNonRoot"] == true
             && context["privileged"].is_null()
             && context["runAsUser"].is_null()
-            && container["ports"]
-                .as_array()
-                .is_none_or(|ports| ports.iter().all(|port| port["hostPort"].is_null()))
+            && container["ports"].as_array().is_none_or(|ports| {
+                ports.iter().all(|port| port["hostPort"].is_null())
+            })
     };
     let pod = &spec["securityContext"];
     let volumes = spec["volumes"].as_array().unwrap();
@@ -200,10 +195,7 @@ pub(crate) fn options_are_flat(tools: &Tools) {
         let key = regex::Regex::new("^[a-z]+(-[a-z]+)*$").unwrap();
         for (name, value) in config["options"].as_object().unwrap() {
             assert!(key.is_match(name), "{values}: {name}");
-            assert!(
-                value.as_str().is_some_and(|text| !text.is_empty()),
-                "{values}: {name}={value}"
-            );
+            assert!(value.as_str().is_some_and(|text| !text.is_empty()), "{values}: {name}={value}");
         }
         for name in ["env", "security-context"] {
             if let Some(json) = config["options"][name].as_str() {

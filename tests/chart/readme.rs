@@ -37,9 +37,7 @@ pub(crate) fn holds_the_values(_: &Tools) {
 fn table() -> String {
     let mut rows = rows(&text("values.yaml"));
     rows.sort();
-    let mut table =
-        "| Key | Type | Default | Description |\n|-----|------|---------|-------------|\n"
-            .to_owned();
+    let mut table = "| Key | Type | Default | Description |\n|-----|------|---------|-------------|\n".to_owned();
     for (key, rest) in rows {
         table += &format!("| {key} | {rest} |\n");
     }
