@@ -13,6 +13,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     clippy::print_stdout,
     reason = "a test crate: a panic is a verdict, and its output is shown on failure"
 )]
@@ -39,9 +40,10 @@ const SWITCH: &str = "REAL_SERVERS";
 /// A claim, and what shows it.
 type Test = (&'static str, fn(&Tools));
 
-const TESTS: [Test; 20] = [
+const TESTS: [Test; 21] = [
     ("lint_finds_nothing_in_any_values", objects::lint_finds_nothing),
     ("objects_are_valid_in_kubernetes_1_25_to_1_36", objects::are_valid),
+    ("defaults_are_valid_in_every_kubernetes", objects::defaults_are_valid_everywhere),
     ("objects_that_are_wrong_are_found", objects::wrong_ones_are_found),
     ("rendering_twice_gives_the_same_bytes", objects::are_the_same_every_time),
     ("templates_use_nothing_that_changes", objects::templates_use_nothing_that_changes),
@@ -72,10 +74,8 @@ fn main() -> ExitCode {
     {
         println!("\nchart: not tested here, {missing}. `tests/chart/install` installs it.");
     }
-    let mut trials: Vec<Trial> = TESTS
-        .into_iter()
-        .map(|(name, run)| trial(name.to_owned(), tools.clone(), run))
-        .collect();
+    let mut trials: Vec<Trial> =
+        TESTS.into_iter().map(|(name, run)| trial(name.to_owned(), tools.clone(), run)).collect();
     for file in suite::files() {
         let name = format!("suite_{}", file.file_stem().unwrap().display());
         trials.push(trial(name, tools.clone(), move |tools| suite::run(tools, &file)));

@@ -17,12 +17,20 @@ pub(crate) fn refuses_an_unknown_key(tools: &Tools) {
 pub(crate) fn refuses_an_unknown_key_within(tools: &Tools) {
     refuses(tools, &json!({"proxy": {"drain": {"time": "60s"}}}), "time");
     refuses(tools, &json!({"webhook": {"certs": {"certManager": {"issuer": {}}}}}), "issuer");
-    refuses(tools, &json!({"proxy": {"resources": {"limits": {"ephemeral-storage": "1Gi"}}}}), "ephemeral-storage");
+    refuses(
+        tools,
+        &json!({"proxy": {"resources": {"limits": {"ephemeral-storage": "1Gi"}}}}),
+        "ephemeral-storage",
+    );
 }
 
 pub(crate) fn refuses_a_wrong_type(tools: &Tools) {
     refuses(tools, &json!({"injector": {"replicas": "2"}}), "/injector/replicas");
-    refuses(tools, &json!({"webhook": {"excludedNamespaces": "kube-system"}}), "/webhook/excludedNamespaces");
+    refuses(
+        tools,
+        &json!({"webhook": {"excludedNamespaces": "kube-system"}}),
+        "/webhook/excludedNamespaces",
+    );
     refuses(tools, &json!({"commonLabels": {"a": 1}}), "/commonLabels/a");
 }
 
