@@ -21,6 +21,10 @@ test: real-servers chart-tools ## install what the tests need and run all of the
 real-servers: ## install the real servers that tests/real/ runs the proxy in front of
 	@tests/real/install
 
+.PHONY: image
+image: ## build the image as an archive, target/image/lameduck-VERSION.tar, without a container engine
+	@image/build
+
 .PHONY: chart-tools
 chart-tools: ## install Helm and the schemas that tests/chart/ holds the chart against
 	@tests/chart/install

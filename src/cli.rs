@@ -4,23 +4,37 @@
 //! wrong goes to standard error.
 
 mod client;
+mod copy;
 mod drain;
 mod env;
+mod inject;
 mod prestop;
 mod status;
 
-use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::inject::{InjectArgs, UninjectArgs};
 use crate::{
     config::{Issues, Vars},
-    exit, units,
+    exit,
+    inject::{manifest::InSource, options::BadOption},
+    units,
 };
 
 /// Shown below every tool's options.
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 64 bad usage or configuration; 70 the sidecar can't be reached or refused; 75 the time was up.";
+
+/// Shown below the options of `inject` and `uninject`.
+const MANIFEST_EXIT_CODES: &str = "\
+Manifests are YAML with any number of documents, lists, or JSON. Documents that are not changed are copied byte for \
+byte; the others lose their comments. If anything can't be read, nothing is written.
+Exit codes: 0 done; 1 a manifest can't be read or written; 2 something was skipped and --strict was given; 64 bad usage.";
+/// Shown below the options of `copy`.
+const COPY_EXIT_CODES: &str =
+    "Exit codes: 0 copied; 64 bad usage; 70 it can't be copied, and nothing is left.";
 
 /// Shown below the options of `proxy`.
 const PROXY_EXIT_CODES: &str = "\
@@ -86,6 +100,15 @@ pub enum Tool {
     Prestop(PrestopArgs),
     /// List every environment variable of `proxy`: name, default, meaning
     Env(EnvArgs),
+    /// Put the sidecar into the pods of manifests: YAML or JSON in, the same out
+    #[command(after_help = MANIFEST_EXIT_CODES)]
+    Inject(Box<InjectArgs>),
+    /// Make manifests what they were before `inject`
+    #[command(after_help = MANIFEST_EXIT_CODES)]
+    Uninject(UninjectArgs),
+    /// Copy this binary, for an init container: the image has no `cp`
+    #[command(after_help = COPY_EXIT_CODES)]
+    Copy(CopyArgs),
 }
 
 /// How to reach a running sidecar.
@@ -153,6 +176,14 @@ pub struct PrestopWhose {
     pub container: Option<String>,
 }
 
+/// Options of `copy`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// The file to make or replace; everybody may run it
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+}
+
 /// Options of `env`.
 #[derive(Debug, Args)]
 pub struct EnvArgs {
@@ -184,6 +215,9 @@ impl Tool {
             Self::Undrain(args) => drain::undo(args, vars),
             Self::Prestop(args) => prestop::run(args, vars),
             Self::Env(args) => env::run(args),
+            Self::Inject(args) => inject::run(args),
+            Self::Uninject(args) => inject::undo(args),
+            Self::Copy(args) => copy::run(args),
         };
         done.unwrap_or_else(|error| {
             let code = code_of(&error);
@@ -215,7 +249,13 @@ fn code_of(error: &anyhow::Error) -> u8 {
         // `lameduck env | head` got what it wanted.
         return exit::OK;
     }
-    if error.is::<Issues>() { exit::USAGE } else { exit::INTERNAL }
+    if error.is::<Issues>() || error.is::<BadOption>() {
+        exit::USAGE
+    } else if error.is::<inject::BadStream>() || error.is::<InSource>() {
+        exit::MANIFESTS
+    } else {
+        exit::INTERNAL
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, units::NotADuration> {

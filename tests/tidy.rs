@@ -145,6 +145,7 @@ const MAY_BROADCAST: &[(&str, &str)] = &[
 
 /// Tests that sleep, and why they can't wait for an event.
 const MAY_SLEEP: &[(&str, &str)] = &[
+    ("tests/pods/kubelet/shared.rs", "takes the time that kubelet's periods and back-offs take"),
     ("tests/real/pod.rs", "takes the time that endpoint changes take, and lets a load go on"),
     (
         "tests/real/scenario.rs",
@@ -235,6 +236,13 @@ fn layers_import_downwards_only() {
         };
         check(&in_shipped(of_layer, |path| forbidden.iter().any(|above| path.is_in(above))));
     }
+}
+
+/// The sidecar holds no credentials because nothing in it could use any.
+#[test]
+fn only_the_injector_knows_the_kubernetes_api() {
+    let of_others = |source: &Source| !source.module().starts_with("crate::webhook");
+    check(&in_shipped(of_others, |path| path.is_in("kube") || path.is_in("k8s_openapi")));
 }
 
 #[test]
