@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    helm::{Release, VERSIONS, chart, files, objects, text},
+    helm::{Release, VERSIONS, chart, files, objects},
     tools::Tools,
 };
 
@@ -201,36 +201,4 @@ pub(crate) fn names_stay_texts(tools: &Tools) {
         }
     }
     check(&tools.validate(&Value::from(items).to_string()));
-}
-
-/// Options are annotations without their prefix, and annotations are texts.
-pub(crate) fn options_are_flat(tools: &Tools) {
-    let key = regex::Regex::new("^[a-z]+(-[a-z]+)*$").unwrap();
-    let mut maps = 0;
-    for (values, _, object) in tools.all_objects() {
-        if object.template != "injector/configmap.yaml" {
-            continue;
-        }
-        maps += 1;
-        let config = object.value["data"]["config.yaml"].as_str().unwrap();
-        let config: Value = serde_saphyr::from_str(config).unwrap();
-        let keys: Vec<&String> = config.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["options", "excludedNamespaces", "invalidConfig"], "{values}");
-        for (name, value) in config["options"].as_object().unwrap() {
-            assert!(key.is_match(name), "{values}: {name}");
-            assert!(
-                value.as_str().is_some_and(|text| !text.is_empty()),
-                "{values}: {name}={value}"
-            );
-        }
-        for name in ["env", "security-context"] {
-            if let Some(json) = config["options"][name].as_str() {
-                let json: Value = serde_json::from_str(json).unwrap();
-                assert!(json.is_object(), "{values}: {name}={json}");
-            }
-        }
-        let excluded = config["excludedNamespaces"].as_array().unwrap();
-        assert!(excluded.contains(&json!("lameduck-system")), "{values}: {excluded:?}");
-    }
-    assert!(maps > 0 && text("templates/injector/configmap.yaml").contains("config.yaml"));
 }

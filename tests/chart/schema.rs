@@ -45,6 +45,12 @@ pub(crate) fn refuses_a_duration_without_unit(tools: &Tools) {
     refuses(tools, &json!({"proxy": {"drain": {"timeout": 60}}}), "/proxy/drain/timeout");
 }
 
+/// Without one the injector would take its own default, which is not what somebody means who removes it here.
+pub(crate) fn refuses_a_sidecar_without_its_resources(tools: &Tools) {
+    refuses(tools, &json!({"proxy": {"resources": {"limits": {"memory": null}}}}), "memory");
+    refuses(tools, &json!({"proxy": {"resources": {"requests": {"cpu": null}}}}), "cpu");
+}
+
 /// A parent chart hands its `global` down whole, and keeps its condition in `enabled`.
 pub(crate) fn lets_parents_pass(tools: &Tools) {
     let values = json!({"enabled": true, "global": {"storageClass": "fast", "imageRegistry": ""}});
