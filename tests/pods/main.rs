@@ -40,7 +40,7 @@ mod shared {
 }
 
 use std::{
-    ffi::OsString,
+    os::unix::process::CommandExt,
     process::{Command, ExitCode},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -79,17 +79,16 @@ fn main() -> ExitCode {
             let left_out = trials().into_iter().map(|trial| trial.with_ignored_flag(true));
             libtest_mimic::run(&parsed, left_out.collect()).exit_code()
         }
-        None => outside(),
+        None => become_inside(),
     }
 }
 
-/// Starts this binary anew in namespaces that end with it.
-fn outside() -> ExitCode {
+/// Becomes this binary in namespaces that end with it.
+fn become_inside() -> ExitCode {
     let exe = std::env::current_exe().unwrap();
     let arguments = std::env::args_os().skip(1);
-    let status = unshare().arg(exe).arg(INSIDE).args(arguments).status().unwrap();
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    code.map_or(ExitCode::FAILURE, ExitCode::from)
+    let error = unshare().arg(exe).arg(INSIDE).args(arguments).exec();
+    panic!("unshare: {error}")
 }
 
 /// Runs the tests.
@@ -157,6 +156,6 @@ async fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option
 
 /// The command that makes this binary the story's app, with arguments as [`app::run`] takes them.
 fn app_command() -> Vec<String> {
-    let exe = std::env::current_exe().map(OsString::from).unwrap();
-    vec![exe.into_string().unwrap(), APP.to_owned()]
+    let exe = std::env::current_exe().unwrap().into_os_string().into_string().unwrap();
+    vec![exe, APP.to_owned()]
 }
