@@ -8,14 +8,15 @@ mod drain;
 mod env;
 mod prestop;
 mod status;
+mod webhook_check;
 
-use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{Issues, Vars},
-    exit, units,
+    exit, units, webhook,
 };
 
 /// Shown below every tool's options.
@@ -27,6 +28,15 @@ const PROXY_EXIT_CODES: &str = "\
 It is configured by environment variables; `lameduck env` lists them.
 Exit codes: 0 drained or stopped with nothing abandoned; 75 the deadline cut something; 64 bad configuration or \
 usage, all problems listed; 71 a port can't be bound; 70 internal error.";
+
+/// Shown below the options of `webhook-check`.
+const WEBHOOK_CHECK_EXIT_CODES: &str = "\
+Exit codes: 0 the pod would have been injected; 64 bad usage; 70 the injector can't be reached, or its answer is wrong.";
+
+/// Shown below the options of `injector`.
+const INJECTOR_EXIT_CODES: &str = "\
+Exit codes: 0 stopped with everything answered; 75 requests were cut; 64 bad configuration or usage, all problems \
+listed; 71 a port can't be bound; 70 internal error.";
 
 /// A reverse-proxy sidecar that lets a pod leave without losing a request.
 #[derive(Debug, Parser)]
@@ -45,6 +55,9 @@ pub enum Command {
     Proxy,
     /// Show what it is good for, on this machine: an app with long polls, with and without lameduck
     Demo(DemoArgs),
+    /// Run the admission webhook that puts the sidecar into pods
+    #[command(after_help = INJECTOR_EXIT_CODES)]
+    Injector(webhook::Flags),
     /// The app of the demo
     #[command(hide = true)]
     DemoApp(DemoAppArgs),
@@ -86,6 +99,9 @@ pub enum Tool {
     Prestop(PrestopArgs),
     /// List every environment variable of `proxy`: name, default, meaning
     Env(EnvArgs),
+    /// Ask a running injector to inject a pod that is not there, and check the answer
+    #[command(after_help = WEBHOOK_CHECK_EXIT_CODES)]
+    WebhookCheck(WebhookCheckArgs),
 }
 
 /// How to reach a running sidecar.
@@ -161,6 +177,17 @@ pub struct EnvArgs {
     pub format: EnvFormat,
 }
 
+/// Options of `webhook-check`.
+#[derive(Debug, Args)]
+pub struct WebhookCheckArgs {
+    /// Where the webhook is, as the API server would call it
+    #[arg(long, value_name = "https://HOST[:PORT]/PATH")]
+    pub url: http::Uri,
+    /// Whose certificate is to be trusted: PEM, one or more
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+}
+
 /// How `env` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EnvFormat {
@@ -184,6 +211,7 @@ impl Tool {
             Self::Undrain(args) => drain::undo(args, vars),
             Self::Prestop(args) => prestop::run(args, vars),
             Self::Env(args) => env::run(args),
+            Self::WebhookCheck(args) => webhook_check::run(args),
         };
         done.unwrap_or_else(|error| {
             let code = code_of(&error);
