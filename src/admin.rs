@@ -40,6 +40,7 @@ use crate::{
     readiness::Prober,
     tls,
     tracker::Tracker,
+    user_prestop::UserHooks,
 };
 
 /// Enough for the deepest handler several times over. A thread's default of 2 MiB would be as cheap in memory
@@ -71,6 +72,8 @@ pub struct Context {
     pub clock: Clock,
     /// Asks the app's probes.
     pub prober: Prober,
+    /// Performs the containers' own hooks.
+    pub user_hooks: UserHooks,
     /// What hook callers must present from elsewhere than loopback.
     pub token: Option<Secret>,
     /// `/readyz` while draining.

@@ -10,11 +10,11 @@ use tokio::{task::JoinSet, time::timeout_at};
 use crate::{
     admin, app_drain,
     clock::Clock,
-    config::{Config, Log},
+    config::{Config, Log, UpstreamCheck},
     lifecycle::{
         Phase,
         driver::{self, Driver, Outcome, Reports, Trigger, Watch},
-        machine::{Exit, Machine},
+        machine::{Entry, Exit, Machine},
         report::Report,
     },
     listener::{BindError, Listener},
@@ -29,6 +29,7 @@ use crate::{
     telemetry::{self, Severity},
     tls,
     tracker::Tracker,
+    user_prestop::UserHooks,
 };
 
 /// Kubelet shows what is in this file as the container's termination message.
@@ -240,7 +241,12 @@ impl Parts {
         let clock = Clock::start();
         let tracker = Tracker::new(config.workers);
         let prober = Prober::new(&config.app_probes);
-        let machine = Machine::new(config.budget, prober.has_probes());
+        let entry = match (prober.has_probes(), config.upstream_check) {
+            (true, UpstreamCheck::None | UpstreamCheck::Tcp) => Entry::Ready,
+            (false, UpstreamCheck::None) => Entry::Anyhow,
+            (false, UpstreamCheck::Tcp) => Entry::Accepts,
+        };
+        let machine = Machine::new(config.budget, entry);
         let (trigger, watch, driver) = driver::new(machine, clock, tracker.clone());
         let prober = prober.feeding(trigger.clone());
         let reports = driver.reports();
@@ -257,6 +263,7 @@ impl Parts {
             tls: self.tls.clone(),
             clock: self.clock,
             prober: self.prober.clone(),
+            user_hooks: UserHooks::new(&self.config.user_prestop, self.trigger.clone()),
             token: self.config.hook_token.clone(),
             readiness_on_termination: self.config.readiness_on_termination,
             reports: self.reports.clone(),

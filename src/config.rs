@@ -3,9 +3,11 @@
 //! A [`Config`] that breaks a rule can't be built: [`Config::from_vars`] returns it whole or returns every
 //! problem at once. Names, defaults and documentation of the variables are in [`vars`].
 
+mod actions;
 mod issues;
 mod load;
 mod parse;
+mod prestop;
 mod probes;
 mod reader;
 mod release;
@@ -16,6 +18,7 @@ pub mod vars;
 
 pub(crate) use self::parse::log_filter;
 pub use self::{
+    actions::{ContainerProbe, HttpGet, Probe, ProbeAction, UserPrestop},
     issues::{Issue, Issues, Problem},
     load::AdminAccess,
     source::{Facts, MapVars, Vars},
@@ -53,8 +56,12 @@ pub struct Config {
     pub app_probes: Vec<ContainerProbe>,
     /// How often to ask the first readiness probe ourselves; zero means never.
     pub readiness_poll: Duration,
+    /// Whether `Starting` waits for an app without probes to accept a connection.
+    pub upstream_check: UpstreamCheck,
     /// `/readyz` while draining.
     pub readiness_on_termination: ReadinessOnTermination,
+    /// The preStop hooks that ours stand in for.
+    pub user_prestop: Vec<UserPrestop>,
     /// `POST`ed once when draining or shedding by hand starts.
     pub app_drain_url: Option<http::Uri>,
     /// The drain's budget.
@@ -139,6 +146,15 @@ pub enum UpstreamProtocol {
     Http1,
 }
 
+/// `LAMEDUCK_UPSTREAM_CHECK`: what `Starting` waits for if the app has no probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamCheck {
+    /// Nothing.
+    None,
+    /// The app accepts a TCP connection.
+    Tcp,
+}
+
 /// `LAMEDUCK_WEBSOCKET_CLOSE_CODE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebSocketCloseCode {
@@ -159,62 +175,6 @@ pub enum KeepAlive {
     Rewrite,
     /// Remove keep-alive headers.
     Strip,
-}
-
-/// One container's original readiness probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerProbe {
-    /// The container's name.
-    pub container: String,
-    /// Its readiness probe.
-    pub readiness: Probe,
-}
-
-/// A kubelet probe that can be asked over the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// What is asked.
-    pub action: ProbeAction,
-    /// `timeoutSeconds`, default 1 s.
-    pub timeout: Duration,
-    /// `failureThreshold`, default 3.
-    pub failure_threshold: u32,
-    /// `successThreshold`, default 1.
-    pub success_threshold: u32,
-}
-
-/// What a probe asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeAction {
-    /// `grpc.health.v1.Health/Check`.
-    Grpc {
-        /// Where.
-        host: String,
-        /// Where.
-        port: u16,
-        /// `service`, may be empty.
-        service: String,
-    },
-    /// `httpGet`.
-    Http {
-        /// `scheme: HTTPS`; certificates are not verified, as kubelet does.
-        https: bool,
-        /// Where: the probe's `host`, else `LAMEDUCK_UPSTREAM_HOST`.
-        host: String,
-        /// Where.
-        port: u16,
-        /// Path and query.
-        path: String,
-        /// `httpHeaders`, in order.
-        headers: Vec<(http::HeaderName, http::HeaderValue)>,
-    },
-    /// `tcpSocket`.
-    Tcp {
-        /// Where.
-        host: String,
-        /// Where.
-        port: u16,
-    },
 }
 
 /// `LAMEDUCK_RELEASE`: one early answer for parked requests in a drain.
@@ -319,28 +279,6 @@ impl Config {
     pub fn effective(&self) -> &[Effective] {
         &self.effective
     }
-}
-
-// === impl ProbeAction ===
-
-impl std::fmt::Display for ProbeAction {
-    /// What is asked, without header values, which may be credentials.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Grpc { host, port, service } => write!(f, "grpc {host}:{port}/{service}"),
-            Self::Http { https, host, port, path, headers: _ } => {
-                let scheme = if *https { "https" } else { "http" };
-                write!(f, "GET {scheme}://{host}:{port}{path}")
-            }
-            Self::Tcp { host, port } => write!(f, "tcp {host}:{port}"),
-        }
-    }
-}
-
-/// Which container's probe asks what.
-fn summary(probes: &[ContainerProbe]) -> String {
-    let one = |probe: &ContainerProbe| format!("{}: {}", probe.container, probe.readiness.action);
-    probes.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 // === impl WebSocketCloseCode ===

@@ -4,12 +4,24 @@
 //! because a typed pod would lose the fields its types do not know. Not here: where pods come from – manifests are
 //! read in [`manifest`], admission reviews in `webhook` – and what the cluster says about itself.
 
+mod decide;
+mod grace;
+mod injecting;
 pub mod manifest;
+pub mod names;
 pub mod options;
+mod pod;
+mod ports;
+mod record;
+mod repair;
+mod rewrite;
+mod sidecar;
+#[cfg(test)]
+mod tests;
 
 use serde_json::Value;
 
-use self::options::Options;
+use self::{decide::Task, injecting::Injecting, options::Options};
 
 /// What is the same for every pod of a cluster, or of a run of the command.
 #[derive(Clone, Debug)]
@@ -51,6 +63,8 @@ pub struct Injection {
     pub pod: Value,
     /// What has been done, in one line: `native sidecar, http 8080 -> 15801, grace 95s`.
     pub summary: String,
+    /// Whether it had a sidecar that somebody had broken.
+    pub repaired: bool,
     /// What its owner should know. Each is one sentence of at most 120 characters; also in the annotation.
     pub warnings: Vec<String>,
 }
@@ -156,20 +170,29 @@ impl std::fmt::Display for SkipReason {
 /// # Errors
 /// Why it stays as it is.
 pub fn inject(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<Injection, Skip> {
-    let _unused = (pod, asked, policy);
-    Err(Skip { reason: SkipReason::NotRequested, detail: "not built yet".to_owned() })
+    match decide::decide(pod, asked, policy)? {
+        Task::Inject(pod) => Injecting::new(pod, asked, policy)?.finish(),
+        Task::Repair => repair::repair(pod, asked),
+    }
 }
 
 /// The pod with an annotation that says why it was skipped, if the pod itself had asked to be injected.
 #[must_use]
 pub fn annotate_skip(pod: &Value, skip: &Skip) -> Option<Value> {
-    let _unused = (pod, skip);
-    None
+    let asked_itself = pod::label(pod, names::INJECT) == Some("enabled");
+    if !asked_itself || skip.reason == SkipReason::AlreadyInjected {
+        return None;
+    }
+    let mut pod = pod.clone();
+    let metadata = pod::object_at(pod.as_object_mut()?, "metadata")?;
+    let annotations = pod::object_at(metadata, "annotations")?;
+    annotations.insert(names::SKIPPED.to_owned(), skip.to_string().into());
+    Some(pod)
 }
 
 /// The pod as it was before [`inject`]; `None` if it was not injected.
 #[must_use]
 pub fn uninject(pod: &Value) -> Option<Value> {
-    let _unused = pod;
-    None
+    pod::annotation(pod, names::STATUS)?;
+    record::undo(pod)
 }

@@ -37,4 +37,5 @@ pub mod telemetry;
 pub mod tls;
 pub mod tracker;
 pub mod units;
+pub mod user_prestop;
 pub mod webhook;

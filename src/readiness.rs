@@ -27,7 +27,7 @@ use crate::{
     config::{ContainerProbe, Probe, ProbeAction},
     lifecycle::{driver::Trigger, machine::Input},
     readiness::{
-        http::{AskError, Url},
+        http::AskError,
         judge::{Heard, Judge},
     },
     units::Uptime,
@@ -205,10 +205,7 @@ async fn act(
         ProbeAction::Grpc { host, port, service } => {
             grpc::check(host, *port, service, user_agent).await
         }
-        ProbeAction::Http { https, host, port, path, headers } => {
-            let url = Url { https: *https, host: host.clone(), port: *port, path: path.clone() };
-            http::get(url, headers, user_agent).await
-        }
+        ProbeAction::Http(get) => http::get(get, user_agent).await,
         ProbeAction::Tcp { host, port } => {
             http::connect(host, *port).await?;
             Ok((StatusCode::OK, Bytes::new()))

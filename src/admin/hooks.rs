@@ -18,6 +18,7 @@ use super::{Peer, Shared};
 use crate::{
     config::Secret,
     lifecycle::{HookAnswer, Phase, machine::Input},
+    user_prestop::DueHook,
 };
 
 /// Where callers from elsewhere than loopback present the token.
@@ -83,7 +84,11 @@ pub(super) async fn container(
         tracing::info!(%container, known, "LAMEDUCK_APP_PROBES has no container of this name");
     }
     tracing::info!(%container, peer = %peer.0, "a container's preStop hook is held");
-    let response = shared.hold().await;
+    let own = shared.context.user_hooks.due(&name, headers.get(header::USER_AGENT));
+    let response = shared.hold(own.as_ref()).await;
+    if own.is_some() && response.status() != StatusCode::OK {
+        tracing::warn!(%container, "the container's own preStop hook is cut, or does not take place");
+    }
     tracing::info!(%container, status = response.status().as_u16(), "a container's preStop hook is answered");
     response
 }
@@ -181,15 +186,22 @@ impl Shared {
         told(&phase.unwrap_or_else(|| self.context.watch.phase()))
     }
 
-    /// Tells the machine that a container's hook came, and waits until the phase says release.
+    /// Tells the machine that a container's hook came, waits until the phase says release, and has the container's
+    /// `own` hook performed.
     ///
     /// The wait begins after the machine has taken the hook in: before, the phase may still say release to the
     /// hooks of an earlier restart.
-    async fn hold(&self) -> Response {
+    async fn hold(&self, own: Option<&DueHook>) -> Response {
         let _waiting = Waiting::new(self);
         let mut watch = self.context.watch.clone();
         self.context.trigger.tell(Input::ContainerHook).await;
-        let released = watch.wait_for(|phase| phase.container_hook() == HookAnswer::Release);
+        let released = async {
+            watch.wait_for(|phase| phase.container_hook() == HookAnswer::Release).await;
+            if let Some(own) = own {
+                own.perform().await;
+            }
+            self.context.watch.phase()
+        };
         tokio::select! {
             biased;
             phase = released => told(&phase),

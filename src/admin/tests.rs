@@ -11,12 +11,12 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::{ContainerProbe, Probe, ProbeAction},
+    config::{ContainerProbe, HttpGet, Probe, ProbeAction},
     lifecycle::{
         Cause, Departed, Departure, HookAnswer, Phase, Proof, Reasons, Shed, ShedReason,
         budget::Budget,
         driver::{self, Sent},
-        machine::{Input, Machine, Reach, Signal},
+        machine::{Entry, Input, Machine, Reach, Signal},
     },
     tracker::Count,
     units::Uptime,
@@ -339,13 +339,7 @@ async fn the_apps_answer_is_handed_on_unless_somebody_wants_the_pod_out_of_rotat
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
-    let action = ProbeAction::Http {
-        https: false,
-        host: LOOPBACK.to_owned(),
-        port,
-        path: "/ready/".to_owned(),
-        headers: Vec::new(),
-    };
+    let action = ProbeAction::Http(http_get(port, "/ready/"));
     let probes = [probe("web", action)];
     let mut rig = Rig::with(Phase::Serving, |context| context.prober = Prober::new(&probes));
     for (phase, status, body) in [
@@ -439,6 +433,7 @@ impl Rig {
         let reports = driver::new(machine(), clock, tracker.clone()).2.reports();
         let mut context = Context {
             tls: None,
+            user_hooks: UserHooks::new(&[], trigger.clone()),
             trigger,
             watch,
             tracker,
@@ -540,7 +535,8 @@ fn releasing(input: Input) -> Phase {
         | Input::Readiness(_)
         | Input::Signal(_)
         | Input::Undrain
-        | Input::Upstream(_) => Phase::Serving,
+        | Input::Upstream(_)
+        | Input::UserHook(_) => Phase::Serving,
     }
 }
 
@@ -551,7 +547,20 @@ const fn shedding(reason: ShedReason, hook: HookAnswer) -> Phase {
 /// A machine of an app without a readiness probe: 5 s of minimum, 2 s of quiet, 60 s of drain, 95 s of grace.
 fn machine() -> Machine {
     let secs = Duration::from_secs;
-    Machine::new(Budget::new(secs(5), secs(2), secs(60), secs(5), secs(95)).unwrap(), false)
+    Machine::new(
+        Budget::new(secs(5), secs(2), secs(60), secs(5), secs(95)).unwrap(),
+        Entry::Accepts,
+    )
+}
+
+fn http_get(port: u16, path: &str) -> HttpGet {
+    HttpGet {
+        https: false,
+        host: LOOPBACK.to_owned(),
+        port,
+        path: path.to_owned(),
+        headers: Vec::new(),
+    }
 }
 
 fn probe(container: &str, action: ProbeAction) -> ContainerProbe {

@@ -23,6 +23,7 @@ use super::{WebhookCheckArgs, client::block_on};
 use crate::{
     config::{Issues, Problem},
     exit,
+    inject::names,
 };
 
 /// The API server's own default for webhooks.
@@ -31,8 +32,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_ANSWER: usize = 8 << 20;
 /// To be echoed.
 const UID: &str = "00000000-0000-4000-8000-1a3ed0c00000";
-/// What the sidecar is called in a pod.
-const SIDECAR: &str = "lameduck";
 
 pub(super) fn run(args: &WebhookCheckArgs) -> Result<ExitCode> {
     let (host, port) = target(&args.url)?;
@@ -124,8 +123,9 @@ fn check(answer: &Value) -> Result<()> {
     let lists = [&pod["spec"]["initContainers"], &pod["spec"]["containers"]];
     let mut containers = lists.into_iter().filter_map(Value::as_array).flatten();
     ensure!(
-        containers.any(|container| container["name"] == SIDECAR),
-        "expected a container named {SIDECAR} in the patched pod"
+        containers.any(|container| container["name"] == names::CONTAINER),
+        "expected a container named {} in the patched pod",
+        names::CONTAINER
     );
     Ok(())
 }
@@ -150,7 +150,7 @@ fn sample() -> Value {
                 "metadata": {
                     "name": "sample",
                     "namespace": "lameduck-webhook-check",
-                    "labels": {"lameduck.dev/inject": "enabled"},
+                    "labels": {names::INJECT: "enabled"},
                 },
                 "spec": {
                     "terminationGracePeriodSeconds": 30,

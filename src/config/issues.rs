@@ -75,6 +75,14 @@ impl std::error::Error for Issues {}
 
 // === impl Issue ===
 
+impl Issue {
+    /// What is wrong, without what it is wrong with.
+    #[must_use]
+    pub const fn problem(&self) -> &Problem {
+        &self.problem
+    }
+}
+
 impl fmt::Display for Issue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A problem may quote a part of the value.

@@ -4,6 +4,8 @@
 //! like to a container. The hook token is the exception: an empty one would open the hooks to everybody.
 //! Not here: what a single value looks like ([`super::parse`]) and what the names and defaults are ([`vars`]).
 
+mod app;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -11,27 +13,21 @@ use std::{
 
 use super::{
     AccessLog, ClientAuth, Config, KeepAlive, Limits, Log, LogFormat, ProxyProtocol, Route, Secret,
-    TLS_VARS, Timeouts, Tls, Upstream, UpstreamProtocol, WebSocketCloseCode,
+    TLS_VARS, Timeouts, Tls, WebSocketCloseCode,
     issues::{Issues, Problem, REDACTED},
-    parse, probes,
+    parse,
     reader::Reader,
     release,
     source::{Facts, Vars},
     unknown, vars,
 };
-use crate::lifecycle::{
-    ReadinessOnTermination,
-    budget::{Budget, Rule},
-};
+use crate::lifecycle::budget::{Budget, Rule};
 
 /// A duration that may be anything from nothing upwards.
 const ZERO: Duration = Duration::ZERO;
 
 /// The finest tick of the runtime's timers: a limit below it would strike before anybody can act.
 const TICK: Duration = Duration::from_millis(1);
-
-/// A hundred questions a second: more would be a load test of the app.
-const FASTEST_POLL: Duration = Duration::from_millis(10);
 
 /// What the tools that talk to a running sidecar need to know.
 #[derive(Clone, Debug)]
@@ -108,7 +104,9 @@ impl Reader<'_> {
         let max_requests_per_connection = self.max_requests();
         let app_probes = self.app_probes(host);
         let readiness_poll = self.readiness_poll();
+        let upstream_check = self.upstream_check();
         let readiness_on_termination = self.readiness_on_termination();
+        let user_prestop = self.user_prestop(host);
         let app_drain_url = self.optional(&vars::APP_DRAIN_URL, parse::http_url);
         let budget = self.budget();
         let close_spread = self.duration(&vars::CLOSE_SPREAD, ZERO);
@@ -135,7 +133,9 @@ impl Reader<'_> {
             max_requests_per_connection: max_requests_per_connection?,
             app_probes: app_probes?,
             readiness_poll: readiness_poll?,
+            upstream_check: upstream_check?,
             readiness_on_termination: readiness_on_termination?,
+            user_prestop: user_prestop?,
             app_drain_url: app_drain_url?,
             budget: budget?,
             close_spread: close_spread?,
@@ -275,39 +275,6 @@ impl Reader<'_> {
         Some(number.filter(|number| *number > 0))
     }
 
-    fn app_probes(&mut self, host: &str) -> Option<Vec<super::ContainerProbe>> {
-        let var = &vars::APP_PROBES;
-        let given = self.given(var);
-        let probes =
-            given.as_deref().map_or_else(|| Ok(Vec::new()), |text| probes::app_probes(text, host));
-        // Not as written: header values may be credentials.
-        self.remember(
-            var,
-            given
-                .is_some()
-                .then(|| probes.as_deref().map_or_else(|_| String::new(), super::summary)),
-        );
-        let problems = match probes {
-            Ok(probes) => return Some(probes),
-            Err(problems) => problems,
-        };
-        problems.into_iter().for_each(|problem| self.issues.add(var, "{…}", problem));
-        None
-    }
-
-    fn readiness_poll(&mut self) -> Option<Duration> {
-        self.value(&vars::READINESS_POLL, |text| {
-            let poll = parse::duration(text, ZERO)?;
-            if poll.is_zero() { Ok(poll) } else { parse::duration(text, FASTEST_POLL) }
-        })
-    }
-
-    fn readiness_on_termination(&mut self) -> Option<ReadinessOnTermination> {
-        let choices =
-            [("fail", ReadinessOnTermination::Fail), ("keep", ReadinessOnTermination::Keep)];
-        self.value(&vars::READINESS_ON_TERMINATION, |text| parse::choice(text, &choices))
-    }
-
     fn budget(&mut self) -> Option<Budget> {
         let min = self.duration(&vars::DRAIN_MIN, ZERO);
         let quiet = self.duration(&vars::DRAIN_QUIET, ZERO);
@@ -323,26 +290,6 @@ impl Reader<'_> {
             self.issues.add_about(subject.join(" "), Problem::expected(rule));
         }
         Budget::new(min, quiet?, timeout, container?, grace).ok()
-    }
-
-    fn upstream(&mut self) -> Option<Upstream> {
-        let choices = [
-            ("auto", UpstreamProtocol::Auto),
-            ("http1", UpstreamProtocol::Http1),
-            ("h2c", UpstreamProtocol::H2c),
-        ];
-        let protocol = self.value(&vars::UPSTREAM_PROTOCOL, |text| parse::choice(text, &choices));
-        let connect_timeout = self.duration(&vars::UPSTREAM_CONNECT_TIMEOUT, TICK);
-        let connect_budget = self.duration(&vars::UPSTREAM_CONNECT_BUDGET, TICK);
-        let idle_timeout = self.duration(&vars::UPSTREAM_IDLE_TIMEOUT, ZERO);
-        let response_timeout = self.limit(&vars::RESPONSE_TIMEOUT);
-        Some(Upstream {
-            protocol: protocol?,
-            connect_timeout: connect_timeout?,
-            connect_budget: connect_budget?,
-            idle_timeout: idle_timeout?,
-            response_timeout: response_timeout?,
-        })
     }
 
     fn timeouts(&mut self) -> Option<Timeouts> {

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, uri::PathAndQuery};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{ContainerProbe, Probe, ProbeAction, issues::Problem, parse};
+use super::{ContainerProbe, HttpGet, Probe, ProbeAction, issues::Problem, parse};
 
 /// How alike two keys must be for the one to be offered for the other; `pth` and `path` are, `exec` and `grpc` are not.
 const LEAST_LIKENESS: f64 = 0.8;
@@ -57,7 +57,7 @@ struct RawProbe {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawHttpGet {
+pub(super) struct RawHttpGet {
     host: Option<String>,
     http_headers: Option<Vec<RawHeader>>,
     path: Option<String>,
@@ -127,8 +127,7 @@ fn readiness(name: &str, container: Value, default_host: &str) -> Result<Probe, 
         ))]);
     };
     // The name becomes a part of the path `/probe/{container}/readiness`.
-    let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if name.is_empty() || name.len() > 63 || !name.bytes().all(is_label) {
+    if !is_container_name(name) {
         return Err(vec![Problem::expected(format_args!("{at} to begin with a container's name"))]);
     }
     refuse_unknown(unknown_in_probe(&raw, &at))?;
@@ -142,7 +141,9 @@ fn probe(raw: RawProbe, at: &str, default_host: &str) -> Result<Probe, Problem> 
     let RawProbe { exec, failure_threshold, grpc, http_get, success_threshold, tcp_socket, .. } =
         raw;
     let action = match (http_get, tcp_socket, grpc, exec) {
-        (Some(raw), None, None, None) => http_action(raw, at, default_host)?,
+        (Some(raw), None, None, None) => {
+            ProbeAction::Http(http_action(raw, &format!("{at}.httpGet"), default_host)?)
+        }
         (None, Some(RawTcpSocket { host, port }), None, None) => ProbeAction::Tcp {
             host: host_of(host, &format!("{at}.tcpSocket.host"), default_host)?,
             port: port_of(port, &format!("{at}.tcpSocket.port"))?,
@@ -169,9 +170,19 @@ fn probe(raw: RawProbe, at: &str, default_host: &str) -> Result<Probe, Problem> 
     })
 }
 
-fn http_action(raw: RawHttpGet, at: &str, default_host: &str) -> Result<ProbeAction, Problem> {
+/// Whether `name` can be a container's: a DNS label (RFC 1123).
+pub(super) fn is_container_name(name: &str) -> bool {
+    let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !name.is_empty() && name.len() <= 63 && name.bytes().all(is_label)
+}
+
+/// What the `v1.HTTPGetAction` at `at` asks.
+pub(super) fn http_action(
+    raw: RawHttpGet,
+    at: &str,
+    default_host: &str,
+) -> Result<HttpGet, Problem> {
     let RawHttpGet { host, http_headers, path, port, scheme } = raw;
-    let at = format!("{at}.httpGet");
     let https = match scheme.as_deref() {
         None | Some("" | "HTTP") => false,
         Some("HTTPS") => true,
@@ -182,12 +193,12 @@ fn http_action(raw: RawHttpGet, at: &str, default_host: &str) -> Result<ProbeAct
             )));
         }
     };
-    Ok(ProbeAction::Http {
+    Ok(HttpGet {
         https,
         host: host_of(host, &format!("{at}.host"), default_host)?,
         port: port_of(port, &format!("{at}.port"))?,
-        path: path_of(path.as_deref().unwrap_or_default(), &at)?,
-        headers: headers_of(http_headers.unwrap_or_default(), &at)?,
+        path: path_of(path.as_deref().unwrap_or_default(), at)?,
+        headers: headers_of(http_headers.unwrap_or_default(), at)?,
     })
 }
 
@@ -250,15 +261,22 @@ fn headers_of(raw: Vec<RawHeader>, at: &str) -> Result<Vec<(HeaderName, HeaderVa
 // === unknown keys ===
 
 // Told without what else is wrong, because most of that is only their consequence: the right key is missing.
-fn refuse_unknown(problems: Vec<Problem>) -> Result<(), Vec<Problem>> {
+pub(super) fn refuse_unknown(problems: Vec<Problem>) -> Result<(), Vec<Problem>> {
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 fn unknown_in_probe(probe: &Value, at: &str) -> Vec<Problem> {
     let Value::Object(probe) = probe else { return Vec::new() };
     let mut problems = unknown_keys(probe, PROBE, at);
+    problems.extend(unknown_in_actions(probe, at));
+    problems
+}
+
+/// The unknown keys of the actions that a probe's or hook's object has.
+pub(super) fn unknown_in_actions(object: &Map<String, Value>, at: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
     for (action, known) in ACTIONS {
-        let Some(Value::Object(fields)) = probe.get(action) else { continue };
+        let Some(Value::Object(fields)) = object.get(action) else { continue };
         let at = format!("{at}.{action}");
         problems.extend(unknown_keys(fields, known, &at));
         let headers = fields.get("httpHeaders").and_then(Value::as_array);
@@ -269,7 +287,8 @@ fn unknown_in_probe(probe: &Value, at: &str) -> Vec<Problem> {
     problems
 }
 
-fn unknown_keys(object: &Map<String, Value>, known: &[&str], at: &str) -> Vec<Problem> {
+/// The keys of the object at `at` that it does not know.
+pub(super) fn unknown_keys(object: &Map<String, Value>, known: &[&str], at: &str) -> Vec<Problem> {
     let unknown = object.keys().filter(|key| !known.contains(&key.as_str()));
     let problem = |key: &String| {
         let best = known

@@ -105,9 +105,15 @@ vars! {
     /// kubelet's period is 10 s by default, which is 10 s of requests to an unready app.
     READINESS_POLL = "LAMEDUCK_READINESS_POLL", Value("1s"),
         "ask the first readiness probe this often ourselves; `0s` = only when kubelet asks";
+    /// A pod whose app does not listen yet would answer 503; only an app that never listens is better off without.
+    UPSTREAM_CHECK = "LAMEDUCK_UPSTREAM_CHECK", Value("tcp"),
+        "without app probes: `tcp` = not ready until the app has accepted a connection, or `none` = ready at once";
     /// Load balancers that look at the pod's readiness learn of the departure this way.
     READINESS_ON_TERMINATION = "LAMEDUCK_READINESS_ON_TERMINATION", Value("fail"),
         "`/readyz` while draining: `fail`, or `keep` because a pod that is unready *and* terminating is dropped as a last resort, too";
+    /// Most containers have no hook of their own; the injector says which have.
+    USER_PRESTOP = "LAMEDUCK_USER_PRESTOP", Off,
+        "preStop hooks that ours took the place of as JSON, `{\"container\":{\"httpGet\":{…}}}`: performed after the drain, before ours is answered";
     /// Few apps have such a command.
     APP_DRAIN_URL = "LAMEDUCK_APP_DRAIN_URL", Off,
         "`http://` URL that is `POST`ed once when draining or shedding by hand starts (an app's own \"leave rotation\" command); never delays the drain";

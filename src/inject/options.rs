@@ -1,11 +1,190 @@
-//! Pure. What can be chosen per pod by annotation, per run by `--set` and per cluster by the injector's configuration:
-//! one table of keys for all three.
+//! Pure. What can be chosen: per pod by annotation, per run by `--set`, per cluster by the injector's configuration.
+//!
+//! One table of keys, [`KEYS`], serves all three, and the README. What a choice does to a pod is in
+//! [`super::rewrite`] and [`super::sidecar`].
+
+mod parse;
+mod table;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Map, Value};
+
+pub(super) use self::parse::ANY_MACHINE;
+pub use self::table::{KEYS, Key, markdown_table};
+use super::names::DOMAIN;
+
+/// How alike two keys must be for the one to be offered for the other.
+const LEAST_LIKENESS: f64 = 0.85;
+
+/// Annotations of ours that are no choices.
+const NO_CHOICES: [&str; 6] =
+    ["inject", "inject-skipped", "inject-warnings", "injected", "original", "status"];
 
 /// The choices, each with its default.
-#[derive(Clone, Debug, Default)]
-pub struct Options {}
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// How traffic is led through the sidecar.
+    pub capture: Capture,
+    /// The container whose ports are taken over; `None`: whichever has them.
+    pub container: Option<String>,
+    /// The ports that are taken over; `None`: by their names.
+    pub ports: Option<Vec<PortRef>>,
+    /// Where the app is told to listen when it is moved.
+    pub app_port: Option<u16>,
+    /// The variable that tells it.
+    pub app_port_env: String,
+    /// Where the sidecar connects to.
+    pub upstream_host: UpstreamHost,
+    /// The admin port, or the first that is tried.
+    pub admin_port: u16,
+    /// The first proxy port that is tried.
+    pub proxy_port_base: u16,
+    /// Whether the sidecar stands between kubelet and the app's readiness probe.
+    pub readiness: Readiness,
+    /// Whether `/readyz` waits for an app without a readiness probe.
+    pub upstream_check: UpstreamCheck,
+    /// What happens to preStop hooks.
+    pub prestop: Prestop,
+    /// Whose hooks.
+    pub prestop_containers: PrestopContainers,
+    /// Containers that are other people's sidecars: they have no ports to take over and no hook to hold.
+    pub exclude_containers: Vec<String>,
+    /// The pod's grace period.
+    pub grace: Grace,
+    /// `LAMEDUCK_DRAIN_TIMEOUT`.
+    pub drain_timeout: Duration,
+    /// `LAMEDUCK_DRAIN_MIN`.
+    pub drain_min: Duration,
+    /// `LAMEDUCK_DRAIN_QUIET`.
+    pub drain_quiet: Duration,
+    /// `LAMEDUCK_CONTAINER_DRAIN_TIMEOUT`.
+    pub container_drain_timeout: Duration,
+    /// Whether the sidecar is an init container that stays.
+    pub native: NativeSidecar,
+    /// What the sidecar's container is made of.
+    pub shape: Shape,
+    /// Variables of the sidecar that are passed on as they are, by name.
+    pub variables: BTreeMap<String, String>,
+}
 
-/// A choice that can't be read: `lameduck.dev/drain-timeout=5x: expected a duration such as 500ms, 30s or 2m`.
+/// What the sidecar's container is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    /// The image.
+    pub image: String,
+    /// `imagePullPolicy`.
+    pub image_pull_policy: String,
+    /// Secrets that the pod needs to pull it.
+    pub image_pull_secrets: Vec<String>,
+    /// `resources.requests.cpu`.
+    pub cpu_request: String,
+    /// `resources.requests.memory`.
+    pub memory_request: String,
+    /// `resources.limits.cpu`.
+    pub cpu_limit: Option<String>,
+    /// `resources.limits.memory`.
+    pub memory_limit: Option<String>,
+    /// `securityContext.runAsUser`; `None`: the image's.
+    pub run_as_user: Option<u32>,
+    /// Fields of `securityContext` that differ from the restricted ones.
+    pub security_context: Map<String, Value>,
+}
+
+/// `capture`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capture {
+    /// The sidecar listens, and whoever manages the Service leads traffic there.
+    None,
+    /// The port keeps its name and gets the sidecar's number.
+    Renumber,
+    /// The sidecar takes the port, and the app is told to listen elsewhere.
+    Swap,
+}
+
+/// A port as its owner names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortRef {
+    /// By name.
+    Name(String),
+    /// By number.
+    Number(u16),
+}
+
+/// `upstream-host`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamHost {
+    /// For apps that listen there only.
+    Loopback,
+    /// Where the app could be reached before, too.
+    PodIp,
+}
+
+/// `readiness`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Kubelet goes on asking the app.
+    Off,
+    /// Kubelet asks the sidecar, which asks the app.
+    Rewrite,
+}
+
+/// `upstream-check`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamCheck {
+    /// The pod is ready before the app accepts connections.
+    None,
+    /// It is not.
+    Tcp,
+}
+
+/// `prestop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prestop {
+    /// The sidecar holds the hook; a command of the user's is left alone.
+    Auto,
+    /// No hook is touched.
+    Off,
+    /// kubelet sleeps for the whole budget, and calls nobody.
+    Sleep,
+    /// As `auto`, and a command of the user's runs after the drain.
+    Wrap,
+}
+
+/// `prestop-containers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrestopContainers {
+    /// All of the app's.
+    All,
+    /// Those whose ports are taken over.
+    Captured,
+    /// These.
+    Named(Vec<String>),
+}
+
+/// `termination-grace-period`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grace {
+    /// The app's own and the drain's, one after the other.
+    Extend,
+    /// The pod's as it is; the drain makes do with what is left of it.
+    Keep,
+    /// This many seconds.
+    Seconds(u64),
+}
+
+/// `native-sidecar`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NativeSidecar {
+    /// Where every kubelet is known to run them without a gate.
+    Auto,
+    /// An ordinary container.
+    Never,
+    /// An init container with `restartPolicy: Always`.
+    Always,
+}
+
+/// A choice that can't be read: `drain-timeout=5x: expected a duration such as 500ms, 30s or 2m`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}={value}: expected {expected}")]
 pub struct BadOption {
@@ -20,12 +199,110 @@ pub struct BadOption {
 // === impl Options ===
 
 impl Options {
-    /// Chooses `value` for `key`, as in the annotation `lameduck.dev/key: value`.
+    /// Chooses `value` for `key`, as the annotation `lameduck.dev/key: value` does.
     ///
     /// # Errors
     /// There is no such key, or its value can't be read.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), BadOption> {
-        let expected = "a key that is built".to_owned();
-        Err(BadOption { key: key.to_owned(), value: value.to_owned(), expected })
+        let bad = |expected| BadOption { key: key.to_owned(), value: value.to_owned(), expected };
+        match KEYS.iter().find(|known| known.name == key) {
+            Some(known) => known.choose(self, value.trim()).map_err(bad),
+            None => Err(bad(format!("a known key{}", hint(key)))),
+        }
+    }
+
+    /// These choices with those of a pod's annotations over them, and a warning for every key of ours that is none.
+    ///
+    /// # Errors
+    /// Every value that can't be read.
+    pub fn with_annotations(
+        &self,
+        annotations: &Map<String, Value>,
+    ) -> Result<(Self, Vec<String>), Vec<BadOption>> {
+        let (mut chosen, mut warnings, mut bad) = (self.clone(), Vec::new(), Vec::new());
+        for (name, value) in annotations {
+            let Some(key) = name.strip_prefix(DOMAIN) else { continue };
+            if NO_CHOICES.contains(&key) {
+                continue;
+            }
+            if KEYS.iter().all(|known| known.name != key) {
+                warnings.push(format!("annotation {DOMAIN}{key} is unknown{}", hint(key)));
+                continue;
+            }
+            // The API server takes strings only; in a file a number may stand there, and it will say so itself.
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            if let Err(problem) = chosen.set(key, &text) {
+                bad.push(problem);
+            }
+        }
+        if bad.is_empty() { Ok((chosen, warnings)) } else { Err(bad) }
     }
 }
+
+impl Default for Options {
+    /// What the table says.
+    fn default() -> Self {
+        let mut options = Self {
+            capture: Capture::Renumber,
+            container: None,
+            ports: None,
+            app_port: None,
+            app_port_env: String::new(),
+            upstream_host: UpstreamHost::PodIp,
+            admin_port: 0,
+            proxy_port_base: 0,
+            readiness: Readiness::Rewrite,
+            upstream_check: UpstreamCheck::Tcp,
+            prestop: Prestop::Auto,
+            prestop_containers: PrestopContainers::All,
+            exclude_containers: Vec::new(),
+            grace: Grace::Extend,
+            drain_timeout: Duration::ZERO,
+            drain_min: Duration::ZERO,
+            drain_quiet: Duration::ZERO,
+            container_drain_timeout: Duration::ZERO,
+            native: NativeSidecar::Auto,
+            shape: Shape::unset(),
+            variables: BTreeMap::new(),
+        };
+        for key in KEYS {
+            if let Some(value) = key.default {
+                let chosen = options.set(key.name, value);
+                chosen.expect("must be readable: a test reads every default of the table");
+            }
+        }
+        options
+    }
+}
+
+// === impl Shape ===
+
+impl Shape {
+    fn unset() -> Self {
+        Self {
+            image: String::new(),
+            image_pull_policy: String::new(),
+            image_pull_secrets: Vec::new(),
+            cpu_request: String::new(),
+            memory_request: String::new(),
+            cpu_limit: None,
+            memory_limit: None,
+            run_as_user: None,
+            security_context: Map::new(),
+        }
+    }
+}
+
+// === helpers ===
+
+/// `: did you mean drain-timeout?`, if one of the keys is like `key`.
+fn hint(key: &str) -> String {
+    KEYS.iter()
+        .map(|known| (strsim::jaro_winkler(key, known.name), known.name))
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .filter(|(likeness, _)| *likeness > LEAST_LIKENESS)
+        .map_or_else(String::new, |(_, name)| format!(": did you mean {name}?"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,11 @@
 //! * `POST /drain` while `Starting` is obeyed: `Shedding` for `Manual` and, as long as it is true,
 //!   `AppNotReady`. Whoever asked for the drain before the app was up does not want traffic when it is.
 //! * An app's preStop hook is read by [`restart`]'s rule.
+//! * A process that still has an [`Errand`] does not leave, but the hard stop comes all the same.
 //!
 //! Not here: what a phase means for a connection; that is derived by whoever owns the connection.
 
+mod app;
 mod restart;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,8 @@ mod tests;
 use crate::{
     lifecycle::{
         Cause, Departed, Departure, HookAnswer, Phase, Proof, Reasons, Shed, ShedReason,
-        budget::Budget, machine::restart::Restart,
+        budget::Budget,
+        machine::{app::App, restart::Restart},
     },
     tracker::Load,
     units::Uptime,
@@ -51,6 +54,28 @@ pub enum Input {
     Undrain,
     /// A connection to the app was tried: whether it was accepted.
     Upstream(Reach),
+    /// A container's hook that has to perform the container's own before it is answered, came or is over.
+    UserHook(Errand),
+}
+
+/// What has to be done before the process may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// It is done, or nobody waits for it any more.
+    Done,
+    /// It is to be done.
+    Due,
+}
+
+/// What must be known of the app before [`Phase::Starting`] ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// That it accepts connections.
+    Accepts,
+    /// Nothing.
+    Anyhow,
+    /// That it accepts connections, and that its probes say that it is ready.
+    Ready,
 }
 
 /// A signal that ends the process.
@@ -96,38 +121,19 @@ pub struct Machine {
     /// Whether `POST /drain` is in force.
     manual: bool,
     restart: Option<Restart>,
+    /// Errands that are due.
+    errands: u32,
     /// Signals that have come.
     signals: u32,
-}
-
-/// What is known of the app.
-#[derive(Clone, Copy, Debug)]
-struct App {
-    /// Whether it has a readiness probe.
-    probed: bool,
-    /// Whether it has ever accepted a connection.
-    accepted: bool,
-    ready: bool,
-    /// The last try to connect; forgotten when a drain begins.
-    reach: Option<Reach>,
-    /// Refusals in a row; forgotten when a drain begins.
-    refusals: u32,
 }
 
 // === impl Machine ===
 
 impl Machine {
-    /// A machine in [`Phase::Starting`]. With `requires_readiness` it stays there until the app has said that
-    /// it is ready.
+    /// A machine in [`Phase::Starting`], which `entry` ends.
     #[must_use]
-    pub const fn new(budget: Budget, requires_readiness: bool) -> Self {
-        let app = App {
-            probed: requires_readiness,
-            accepted: false,
-            ready: !requires_readiness,
-            reach: None,
-            refusals: 0,
-        };
+    pub const fn new(budget: Budget, entry: Entry) -> Self {
+        let app = App::new(entry);
         let load = Load { in_flight: 0, last_arrival: Uptime::ZERO, last_proxied: Uptime::ZERO };
         Self {
             budget,
@@ -137,6 +143,7 @@ impl Machine {
             load,
             manual: false,
             restart: None,
+            errands: 0,
             signals: 0,
         }
     }
@@ -188,6 +195,15 @@ impl Machine {
                     restart.tried(reach);
                 }
             }
+            Input::UserHook(errand) => {
+                self.errands = match errand {
+                    Errand::Done => self.errands.saturating_sub(1),
+                    Errand::Due => self.errands.saturating_add(1),
+                };
+                if let Some(restart) = self.restart.as_mut().filter(|_| errand == Errand::Done) {
+                    restart.errand_done(self.now);
+                }
+            }
         }
         self.restart = self.restart.filter(|restart| !restart.is_over(&self.app));
         self.settle();
@@ -197,7 +213,8 @@ impl Machine {
     pub fn handle_timeout(&mut self, now: Uptime) {
         self.now = self.now.max(now);
         if let Some(restart) = self.restart.take() {
-            self.restart = restart.advance(self.now, &self.budget, &self.load, &self.app);
+            self.restart =
+                restart.advance(self.now, &self.budget, &self.load, &self.app, self.errands);
         }
         self.settle();
         if let Phase::Draining(departure) = self.phase
@@ -218,9 +235,10 @@ impl Machine {
             Phase::Draining(departure) => [Some(departure.deadline), self.idle_at(departure)],
             Phase::Drained(departed) => {
                 let leaving = self.signals > 0;
+                let ready = leaving && self.errands == 0;
                 [
                     leaving.then(|| self.budget.hard_stop(departed.departure.since)),
-                    leaving.then(|| self.leaves_at(departed)),
+                    ready.then(|| self.leaves_at(departed)),
                 ]
             }
         };
@@ -238,6 +256,7 @@ impl Machine {
             _ => return Exit::Abort,
         }
         if let Phase::Drained(departed) = self.phase
+            && self.errands == 0
             && now >= self.leaves_at(departed)
         {
             return Exit::Leave;
@@ -326,26 +345,6 @@ impl Machine {
         let served =
             if self.load.in_flight == 0 { Uptime::ZERO } else { departed.departure.deadline };
         needless.max(served)
-    }
-}
-
-// === impl App ===
-
-impl App {
-    /// Whether traffic can be served: it accepted once, and its last word is that it is ready.
-    const fn is_up(&self) -> bool {
-        self.accepted && self.ready
-    }
-
-    const fn tried(&mut self, reach: Reach) {
-        self.reach = Some(reach);
-        match reach {
-            Reach::Accepted => {
-                self.accepted = true;
-                self.refusals = 0;
-            }
-            Reach::Refused => self.refusals = self.refusals.saturating_add(1),
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     config::{Facts, MapVars},
     lifecycle::{
         driver::{self, Driver},
-        machine::{Input, Machine, Reach},
+        machine::{Entry, Input, Machine, Reach},
     },
     slots::Slots,
 };
@@ -34,7 +34,7 @@ fn worker() -> (Workers, Tracker, Driver) {
     let vars = MapVars::new().with("LAMEDUCK_ROUTES", &format!("15801={address}"));
     let config = Config::from_vars(&vars, &Facts { fd_limit: 1024, cpus: 1 }).unwrap();
     let (clock, tracker) = (Clock::start(), Tracker::new(1));
-    let mut machine = Machine::new(config.budget, false);
+    let mut machine = Machine::new(config.budget, Entry::Accepts);
     machine.handle(Uptime::ZERO, Input::Upstream(Reach::Accepted));
     let (_trigger, watch, driver) = driver::new(machine, clock, tracker.clone());
     let pressure = Pressure::none();

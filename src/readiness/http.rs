@@ -15,7 +15,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::readiness::{own_user_agent, tls};
+use crate::{
+    config::HttpGet,
+    readiness::{own_user_agent, tls},
+};
 
 /// How much of a body is read: kubelet's `maxRespBodyLength`.
 const BODY_MAX: usize = 10 * 1024;
@@ -56,12 +59,13 @@ pub(crate) struct Url {
     pub(crate) path: String,
 }
 
-/// Asks `url` and follows redirects on its host.
-pub(super) async fn get(
-    mut url: Url,
-    headers: &[(HeaderName, HeaderValue)],
+/// Asks what `get` says and follows redirects on its host.
+pub(crate) async fn get(
+    get: &HttpGet,
     user_agent: Option<&HeaderValue>,
 ) -> Result<(StatusCode, Bytes), AskError> {
+    let HttpGet { https, host, port, path, headers } = get;
+    let mut url = Url { https: *https, host: host.clone(), port: *port, path: path.clone() };
     let mut headers = probe_headers(headers, user_agent);
     for _ in 0..REQUESTS_MAX {
         let response = send(&url, Method::GET, headers.clone()).await?;

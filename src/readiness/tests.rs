@@ -14,7 +14,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::UpstreamAddr,
+    config::{HttpGet, UpstreamAddr},
     lifecycle::{
         Cause, Departure, HookAnswer, Phase, Reasons, Shed, ShedReason, driver, machine::Reach,
     },
@@ -76,14 +76,18 @@ async fn refusing_port() -> u16 {
 
 // === probes ===
 
-fn http_probe(addr: SocketAddr, path: &str) -> ProbeAction {
-    ProbeAction::Http {
+fn http_get(addr: SocketAddr, path: &str) -> HttpGet {
+    HttpGet {
         https: false,
         host: addr.ip().to_string(),
         port: addr.port(),
         path: path.to_owned(),
         headers: Vec::new(),
     }
+}
+
+fn http_probe(addr: SocketAddr, path: &str) -> ProbeAction {
+    ProbeAction::Http(http_get(addr, path))
 }
 
 fn probe(container: &str, action: ProbeAction) -> ContainerProbe {
@@ -155,10 +159,8 @@ async fn the_probes_own_headers_win() {
         let (name, value) = line.split_once(": ").unwrap();
         (HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap())
     });
-    let ProbeAction::Http { https, host, port, path, .. } = http_probe(app, "/") else {
-        unreachable!()
-    };
-    ask_one(ProbeAction::Http { https, host, port, path, headers: headers.to_vec() }).await;
+    let get = HttpGet { headers: headers.to_vec(), ..http_get(app, "/") };
+    ask_one(ProbeAction::Http(get)).await;
     let head = heads.recv().await.unwrap();
     for line in ["host: example.org\r\n", "user-agent: mine\r\n", "x-a: 1\r\n", "x-a: 2\r\n"] {
         assert_eq!(head.matches(line).count(), 1, "{line:?} in {head}");
@@ -256,8 +258,8 @@ async fn https_is_asked_without_trusting_the_certificate() {
         answer(client, answers, heads).await;
     });
     let (host, path) = ("127.0.0.1".to_owned(), "/".to_owned());
-    let action = ProbeAction::Http { https: true, host, port, path, headers: Vec::new() };
-    assert_eq!(ask_one(action).await, status(200, "secret"));
+    let get = HttpGet { https: true, host, port, path, headers: Vec::new() };
+    assert_eq!(ask_one(ProbeAction::Http(get)).await, status(200, "secret"));
 }
 
 // === tcp and grpc ===

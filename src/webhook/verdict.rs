@@ -13,9 +13,6 @@ use super::{
 };
 use crate::inject::{self, Asked, Gate, Policy, Skip, SkipReason};
 
-/// The annotation of a pod that was injected before.
-const STATUS: &str = "lameduck.dev/status";
-
 /// The API server cuts a warning behind this many characters (its `pkg/warning`), and recommends 120.
 const LONGEST_WARNING: usize = 256;
 /// It drops what goes beyond this many in all.
@@ -77,8 +74,8 @@ pub(super) fn decide(
             match inject::inject(pod, &asked, policy) {
                 Ok(injection) => {
                     let patch = patch(pod, &injection.pod)?;
-                    let is_known = pod["metadata"]["annotations"].get(STATUS).is_some();
-                    let outcome = if is_known { Outcome::Repaired } else { Outcome::Injected };
+                    let is_repair = injection.repaired;
+                    let outcome = if is_repair { Outcome::Repaired } else { Outcome::Injected };
                     let summary = format!("{namespace}/{name}: {}", injection.summary);
                     let warnings = injection.warnings;
                     (outcome, summary, Response { patch, warnings, refused: None })

@@ -37,4 +37,5 @@ mod tls;
 mod upgrade;
 mod upstream;
 mod upstream_http2;
+mod user_prestop;
 mod websocket;

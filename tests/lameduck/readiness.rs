@@ -186,6 +186,32 @@ fn a_pod_whose_app_does_not_listen_yet_is_not_ready_and_becomes_so() {
 }
 
 #[test]
+fn without_the_upstream_check_a_pod_is_ready_before_its_app_listens() {
+    let nobody = FakeApp::echo();
+    nobody.die();
+    let pod = TestPod::before(&nobody).env("UPSTREAM_CHECK", "none").start();
+    pod.get("/readyz").expect(200);
+    let app = FakeApp::at(nobody.addr, |exchange| exchange.reply("200 OK", "", b"late"));
+    assert_eq!(pod.fetch("/").expect(200).text(), "late");
+    drop(app);
+}
+
+#[test]
+fn with_a_probe_the_upstream_check_changes_nothing() {
+    let health = Arc::new(AtomicU16::new(503));
+    let app = app_with_health(&health);
+    let pod = pod_with_probe(&app, &http_probe(&app))
+        .env("UPSTREAM_CHECK", "none")
+        .env("READINESS_POLL", "100ms")
+        .start_unready();
+    app.wait_for_target("/health", 3);
+    assert_eq!(pod.phase(), "Starting");
+    pod.get("/readyz").expect(503);
+    health.store(200, SeqCst);
+    pod.wait_for_phase("Serving");
+}
+
+#[test]
 fn an_unready_app_keeps_a_new_pod_unready() {
     let health = Arc::new(AtomicU16::new(503));
     let app = app_with_health(&health);

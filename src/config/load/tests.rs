@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::config::{
-    ContainerProbe, MapVars, PathPattern, Probe, ProbeAction, ReleaseRule, UpstreamAddr,
-    vars::Fallback,
+use crate::{
+    config::{
+        ContainerProbe, HttpGet, MapVars, PathPattern, Probe, ProbeAction, ReleaseRule,
+        UpstreamAddr, UpstreamCheck, UpstreamProtocol, UserPrestop, vars::Fallback,
+    },
+    lifecycle::ReadinessOnTermination,
 };
 
 const FACTS: Facts = Facts { fd_limit: 1000, cpus: 3 };
@@ -134,7 +137,7 @@ fn kubelet_probes_are_read() {
             "web",
             7,
             2,
-            ProbeAction::Http { https: true, host: host(), port: 8080, path, headers },
+            ProbeAction::Http(HttpGet { https: true, host: host(), port: 8080, path, headers }),
         ),
         probe("db", 1, 3, ProbeAction::Tcp { host: "::1".to_owned(), port: 5432 }),
         probe("rpc", 1, 3, ProbeAction::Grpc { host: host(), port: 9000, service: String::new() }),
@@ -146,6 +149,39 @@ fn kubelet_probes_are_read() {
         "{shown:?}"
     );
     assert!(!format!("{:?}", config.effective()).contains("k3y"));
+}
+
+#[test]
+fn the_containers_own_hooks_are_read() {
+    let json = r#"{"web":{"httpGet":{"path":"quit?now","port":8080,"httpHeaders":[{"name":"X-Key","value":"k3y"}]},
+        "exec":null},"db":{"httpGet":{"port":"8443","scheme":"HTTPS","host":"::1"}}}"#;
+    let vars = MapVars::new()
+        .with("LAMEDUCK_UPSTREAM_HOST", "10.0.0.7")
+        .with("LAMEDUCK_USER_PRESTOP", json);
+    let config = Config::from_vars(&vars, &FACTS).unwrap();
+    let hook = |container: &str, https, host: &str, port, path: &str, headers| UserPrestop {
+        container: container.to_owned(),
+        action: HttpGet { https, host: host.to_owned(), port, path: path.to_owned(), headers },
+    };
+    let headers = vec![("x-key".parse().unwrap(), "k3y".parse().unwrap())];
+    let expected = [
+        hook("web", false, "10.0.0.7", 8080, "/quit?now", headers),
+        hook("db", true, "::1", 8443, "/", Vec::new()),
+    ];
+    assert_eq!(config.user_prestop, expected);
+    let shown = config.effective().iter().find(|var| var.name == "LAMEDUCK_USER_PRESTOP").unwrap();
+    assert_eq!(shown.value, "web: GET http://10.0.0.7:8080/quit?now, db: GET https://::1:8443/");
+    assert!(!format!("{:?}", config.effective()).contains("k3y"));
+    let none = MapVars::new().with("LAMEDUCK_USER_PRESTOP", "{}");
+    assert_eq!(Config::from_vars(&none, &FACTS).unwrap().user_prestop, []);
+}
+
+#[test]
+fn starting_waits_for_a_connection_unless_it_is_told_not_to() {
+    let read = |vars: &MapVars| Config::from_vars(vars, &FACTS).unwrap().upstream_check;
+    assert_eq!(read(&MapVars::new()), UpstreamCheck::Tcp);
+    let none = MapVars::new().with("LAMEDUCK_UPSTREAM_CHECK", "none");
+    assert_eq!(read(&none), UpstreamCheck::None);
 }
 
 #[test]
@@ -338,9 +374,10 @@ fn secrets_are_never_shown() {
         .with("LAMEDUCK_HOOK_TOKEN", "s3cret with spaces")
         .with("LAMEDUCK_HOOK_TOKN", "s3cret2")
         .with("LAMEDUCK_SOMETHING_ELSE_ALTOGETHER", "s3cret3")
-        .with("LAMEDUCK_APP_PROBES", r#"{"a":{"readiness":{"httpGet":{"port":80,"httpHeaders":[{"name":"K\u0000","value":"s3cret4"}]}}}}"#);
+        .with("LAMEDUCK_APP_PROBES", r#"{"a":{"readiness":{"httpGet":{"port":80,"httpHeaders":[{"name":"K\u0000","value":"s3cret4"}]}}}}"#)
+        .with("LAMEDUCK_USER_PRESTOP", r#"{"a":{"httpGet":{"port":80,"httpHeaders":[{"name":"K\u0000","value":"s3cret5"}]}}}"#);
     let lines = problems(&vars);
-    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert_eq!(lines.len(), 5, "{lines:?}");
     assert!(!lines.join("\n").contains("s3cret"), "{lines:?}");
 }
 
@@ -389,6 +426,54 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("IDLE_TIMEOUT", "0s", "expected at least 1ms"),
     ("IDLE_TIMEOUT", "9000h", "expected no more than a year"),
     ("READINESS_POLL", "1ms", "expected at least 10ms"),
+    ("UPSTREAM_CHECK", "off", "expected one of tcp, none"),
+    (
+        "USER_PRESTOP",
+        "quit",
+        r#"expected JSON such as {"web":{"httpGet":{"path":"/quit","port":8080}}}"#,
+    ),
+    (
+        "USER_PRESTOP",
+        r#"{"a":"quit"}"#,
+        "expected a to be a preStop hook, but it is no JSON object",
+    ),
+    ("USER_PRESTOP", r#"{"A":{"httpGet":{"port":1}}}"#, "expected `A` to be a container's name"),
+    ("USER_PRESTOP", r#"{"a":{}}"#, "expected a to have an httpGet alone, but it has none"),
+    (
+        "USER_PRESTOP",
+        r#"{"a":{"exec":{"command":["quit"]}}}"#,
+        "a to have an httpGet alone, but it has `exec`, which can't be performed from here",
+    ),
+    (
+        "USER_PRESTOP",
+        r#"{"a":{"httpGet":{"port":1},"tcpSocket":{"port":1},"sleep":{"seconds":1}}}"#,
+        "but it has `tcpSocket`, `sleep`",
+    ),
+    (
+        "USER_PRESTOP",
+        r#"{"a":{"httpget":{"port":1}}}"#,
+        "a to have no key `httpget`: did you mean `httpGet`?",
+    ),
+    (
+        "USER_PRESTOP",
+        r#"{"a":{"preStop":{"httpGet":{"port":1}}}}"#,
+        "a to have no key `preStop`: it knows exec, httpGet, sleep, tcpSocket",
+    ),
+    (
+        "USER_PRESTOP",
+        r#"{"a":{"httpGet":{"port":1,"pth":"/"}}}"#,
+        "a.httpGet to have no key `pth`: did you mean `path`?",
+    ),
+    (
+        "USER_PRESTOP",
+        r#"{"a":{"httpGet":{"path":"/"}}}"#,
+        "a.httpGet to be a kubelet httpGet: missing field `port`",
+    ),
+    (
+        "USER_PRESTOP",
+        r#"{"a":{"httpGet":{"port":"http"}}}"#,
+        "a.httpGet.port to be a number from 1 to 65535, but got `http`",
+    ),
     ("READINESS_ON_TERMINATION", "Keep", "expected one of fail, keep"),
     ("APP_DRAIN_URL", "https://app/leave", "expected a URL such as http://"),
     ("APP_DRAIN_URL", "/leave", "expected a URL such as http://"),

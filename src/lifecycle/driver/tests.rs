@@ -5,7 +5,7 @@ use crate::{
     lifecycle::{
         Cause,
         budget::Budget,
-        machine::{Reach, Signal},
+        machine::{Entry, Reach, Signal},
         report::Ending,
     },
     tracker::{Count, WorkerTracker},
@@ -26,7 +26,7 @@ fn rig() -> Rig {
     let budget = Budget::new(secs(5), secs(2), secs(60), secs(5), secs(95)).unwrap();
     let (clock, tracker) = (Clock::start(), Tracker::new(1));
     let worker = tracker.worker(0);
-    let (trigger, watch, driver) = new(Machine::new(budget, false), clock, tracker);
+    let (trigger, watch, driver) = new(Machine::new(budget, Entry::Accepts), clock, tracker);
     let reports = driver.reports();
     Rig { clock, trigger, watch, reports, worker, run: tokio::spawn(driver.run()) }
 }
@@ -119,7 +119,7 @@ async fn the_load_is_fresh_when_an_input_is_judged() {
     let budget = Budget::new(secs(0), secs(0), secs(60), secs(5), secs(95)).unwrap();
     let (clock, tracker) = (Clock::start(), Tracker::new(1));
     let worker = tracker.worker(0);
-    let (trigger, mut watch, driver) = new(Machine::new(budget, false), clock, tracker);
+    let (trigger, mut watch, driver) = new(Machine::new(budget, Entry::Accepts), clock, tracker);
     let run = tokio::spawn(driver.run());
     trigger.send(Input::Upstream(Reach::Accepted));
     watch.wait_for(|phase| phase.name() == "Serving").await;

@@ -63,13 +63,15 @@ impl Restart {
         Self { came: now, stage: Stage::Asked, sheds }
     }
 
-    /// What follows from the time and from what is known; `None` when the restart has lasted long enough.
+    /// What follows from the time and from what is known; `None` when the restart has lasted long enough. With
+    /// `errands` kubelet still waits for the hook: the container has not even been stopped.
     pub(super) fn advance(
         mut self,
         now: Uptime,
         budget: &Budget,
         load: &Load,
         app: &App,
+        errands: u32,
     ) -> Option<Self> {
         if matches!(self.stage, Stage::Asked) && now >= self.came + ALONE_AFTER {
             self.stage = Stage::Held;
@@ -80,7 +82,11 @@ impl Restart {
             self.stage = Stage::Released { at: now, back: Back::UNSEEN };
         }
         match self.stage {
-            Stage::Released { at, .. } if now >= at + OVER_AFTER && looks_up(app) => None,
+            Stage::Released { at, .. }
+                if errands == 0 && now >= at + OVER_AFTER && looks_up(app) =>
+            {
+                None
+            }
             Stage::Asked | Stage::Held | Stage::Released { .. } => Some(self),
         }
     }
@@ -90,6 +96,13 @@ impl Restart {
             Stage::Asked => self.came + ALONE_AFTER,
             Stage::Held => self.came + budget.container_drain_timeout(),
             Stage::Released { at, .. } => at + OVER_AFTER,
+        }
+    }
+
+    /// An errand is done: kubelet stops the container only now.
+    pub(super) const fn errand_done(&mut self, now: Uptime) {
+        if let Stage::Released { at, .. } = &mut self.stage {
+            *at = now;
         }
     }
 

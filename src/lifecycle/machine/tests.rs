@@ -15,12 +15,14 @@ fn budget() -> Budget {
 /// Runs `script` as the driver would and compares every change of phase and exit with `expect`.
 ///
 /// A line of a script is a time and what happens then; timeouts between the lines are handled when they are
-/// due. `probed` as the first line gives the app a readiness probe.
+/// due. `probed` as the first line gives the app a readiness probe, `anyhow` makes it serve without a look at the app.
 fn check(script: &str, expect: &str) {
     let script = script.trim();
-    let (probed, script) =
-        script.strip_prefix("probed\n").map_or((false, script), |rest| (true, rest));
-    let mut run = Run::new(Machine::new(budget(), probed));
+    let (entry, script) = [("probed\n", Entry::Ready), ("anyhow\n", Entry::Anyhow)]
+        .into_iter()
+        .find_map(|(first, entry)| Some((entry, script.strip_prefix(first)?)))
+        .unwrap_or((Entry::Accepts, script));
+    let mut run = Run::new(Machine::new(budget(), entry));
     for line in script.lines() {
         let mut words = line.split_whitespace();
         let at = seconds(words.next().expect("must have a time"));
@@ -56,7 +58,9 @@ impl Run {
     fn happens(&mut self, at: Uptime, verb: &str, argument: Option<&str>) {
         let input = match verb {
             "accepted" => Input::Upstream(Reach::Accepted),
+            "done" => Input::UserHook(Errand::Done),
             "drain" => Input::Drain,
+            "due" => Input::UserHook(Errand::Due),
             "hook" => Input::ContainerHook,
             "int" => Input::Signal(Signal::Int),
             "prestop" => Input::PodHook,
@@ -294,7 +298,42 @@ fn nothing_leads_back() {
     );
 }
 
+// === entry ===
+
+#[test]
+fn an_app_that_is_not_looked_at_is_served_at_once_and_may_still_be_found_gone() {
+    check(
+        "anyhow\n0s timeout\n1s refused\n2s term\n3s refused\n4s refused",
+        "0s Serving
+         2s Draining(SIGTERM) until 62s
+         4s Drained(AppGone)
+         4s exit: Leave",
+    );
+}
+
 // === exit ===
+
+#[test]
+fn an_errand_is_run_before_leaving() {
+    check(
+        "0s accepted\n1s due\n1s due\n1s term\n20s done\n30s done",
+        "0s Serving
+         1s Draining(SIGTERM) until 61s
+         6s Drained(Idle)
+         30s exit: Leave",
+    );
+}
+
+#[test]
+fn an_errand_that_never_ends_is_cut_by_the_hard_stop() {
+    check(
+        "0s accepted\n0s due\n0s term\n50s refused\n99s timeout",
+        "0s Serving
+         0s Draining(SIGTERM) until 60s
+         5s Drained(Idle)
+         93s exit: HardStop",
+    );
+}
 
 #[test]
 fn without_a_signal_the_process_stays_for_ever() {
@@ -415,6 +454,16 @@ fn an_app_that_was_never_seen_away_is_back_after_a_while() {
         "0s Serving
          2s Shedding(ContainerRestart) since 2s, hook: Release
          32s Serving",
+    );
+}
+
+#[test]
+fn a_restart_begins_when_its_errand_is_done() {
+    check(
+        "0s accepted\n1s due\n1s hook\n50s done\n99s timeout",
+        "0s Serving
+         2s Shedding(ContainerRestart) since 2s, hook: Release
+         80s Serving",
     );
 }
 

@@ -11,18 +11,16 @@ use serde_json::{Map, Value};
 use super::{FileText, InvalidConfig};
 use crate::{
     config::{Issues, Problem},
-    inject::{Policy, options::Options},
+    inject::{
+        Policy,
+        options::{NativeSidecar, Options},
+    },
 };
 
 const OPTIONS: &str = "options";
 const EXCLUDED_NAMESPACES: &str = "excludedNamespaces";
 const INVALID_CONFIG: &str = "invalidConfig";
 const KEYS: [&str; 3] = [OPTIONS, EXCLUDED_NAMESPACES, INVALID_CONFIG];
-
-/// The option by which pods get a native sidecar or not; where it says nothing, it is [`AUTO`].
-const NATIVE_SIDECAR: &str = "native-sidecar";
-/// The value that makes it depend on the nodes.
-const AUTO: &str = "auto";
 
 /// Names less alike than this are not what was meant.
 const LEAST_LIKENESS: f64 = 0.8;
@@ -56,10 +54,9 @@ pub(super) fn read(path: &str, text: Option<FileText>, issues: &mut Issues) -> O
     let options = place.options(content.get(OPTIONS));
     let excluded_namespaces = place.namespaces(content.get(EXCLUDED_NAMESPACES));
     let invalid_config = place.invalid_config(content.get(INVALID_CONFIG));
-    let chosen = content.get(OPTIONS).and_then(|options| options.get(NATIVE_SIDECAR));
-    let asks_nodes = chosen.is_none_or(|chosen| chosen == AUTO);
-    let policy =
-        Policy { defaults: options?, kubernetes: None, excluded_namespaces: excluded_namespaces? };
+    let defaults = options?;
+    let asks_nodes = defaults.native == NativeSidecar::Auto;
+    let policy = Policy { defaults, kubernetes: None, excluded_namespaces: excluded_namespaces? };
     Some(File { policy, asks_nodes, invalid_config: invalid_config? })
 }
 

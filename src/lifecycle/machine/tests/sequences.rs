@@ -16,7 +16,7 @@ enum Act {
     Wait(Duration),
 }
 
-const ACTS: [Act; 14] = [
+const ACTS: [Act; 16] = [
     Act::Arrive,
     Act::Finish,
     Act::Input(Input::ContainerHook),
@@ -28,6 +28,8 @@ const ACTS: [Act; 14] = [
     Act::Input(Input::Undrain),
     Act::Input(Input::Upstream(Reach::Accepted)),
     Act::Input(Input::Upstream(Reach::Refused)),
+    Act::Input(Input::UserHook(Errand::Done)),
+    Act::Input(Input::UserHook(Errand::Due)),
     Act::Timeout,
     Act::Wait(Duration::from_millis(700)),
     Act::Wait(Duration::from_secs(6)),
@@ -42,12 +44,14 @@ struct Walk {
     /// Since when the youngest unanswered hook of the app has been held.
     held: Option<Uptime>,
     signals: u32,
+    errands: u32,
 }
 
 impl Walk {
-    fn new(probed: bool) -> Self {
-        let machine = Machine::new(budget(), probed);
-        Self { machine, now: Uptime::ZERO, load: Load::default(), held: None, signals: 0 }
+    fn new(entry: Entry) -> Self {
+        let machine = Machine::new(budget(), entry);
+        let load = Load::default();
+        Self { machine, now: Uptime::ZERO, load, held: None, signals: 0, errands: 0 }
     }
 
     fn act(&mut self, act: Act) {
@@ -91,6 +95,12 @@ impl Walk {
                 self.held = Some(self.now);
             }
             self.signals += u32::from(matches!(input, Input::Signal(_)));
+            if let Input::UserHook(errand) = input {
+                self.errands = match errand {
+                    Errand::Due => self.errands + 1,
+                    Errand::Done => self.errands.saturating_sub(1),
+                };
+            }
             self.went(before);
         }
         let between = self.machine.phase();
@@ -136,7 +146,8 @@ impl Walk {
         }
         match machine.exit(now) {
             Exit::Abort => assert!(self.signals >= 2),
-            Exit::HardStop | Exit::Leave => assert_eq!(self.signals, 1),
+            Exit::HardStop => assert_eq!(self.signals, 1),
+            Exit::Leave => assert_eq!((self.signals, self.errands), (1, 0)),
             Exit::Stay => assert!(self.signals < 2),
         }
         let timeout = machine.poll_timeout();
@@ -168,16 +179,16 @@ fn walk_all(walk: &Walk, depth: usize, walked: &mut usize) {
 
 #[test]
 fn all_short_sequences_keep_the_rules() {
-    for probed in [false, true] {
+    for entry in [Entry::Accepts, Entry::Ready] {
         let mut walked = 0;
-        walk_all(&Walk::new(probed), 5, &mut walked);
+        walk_all(&Walk::new(entry), 5, &mut walked);
         assert_eq!(walked, (1..=5).map(|depth| ACTS.len().pow(depth)).sum::<usize>());
     }
 }
 
 #[test]
 fn all_short_sequences_keep_the_rules_once_the_app_is_up() {
-    let mut walk = Walk::new(false);
+    let mut walk = Walk::new(Entry::Accepts);
     walk.act(Act::Input(Input::Upstream(Reach::Accepted)));
     walk_all(&walk, 5, &mut 0);
 }
@@ -194,10 +205,10 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     #[test]
     fn long_sequences_keep_the_rules(
-        probed in any::<bool>(),
+        entry in prop::sample::select(vec![Entry::Accepts, Entry::Anyhow, Entry::Ready]),
         acts in prop::collection::vec(act(), 1..80),
     ) {
-        let mut walk = Walk::new(probed);
+        let mut walk = Walk::new(entry);
         for act in acts {
             walk.act(act);
         }
@@ -208,7 +219,7 @@ proptest! {
         acts in prop::collection::vec(act(), 0..40),
         later in prop::collection::vec(act(), 0..10),
     ) {
-        let mut walk = Walk::new(false);
+        let mut walk = Walk::new(Entry::Accepts);
         acts.into_iter().for_each(|act| walk.act(act));
         walk.act(Act::Input(Input::ContainerHook));
         walk.act(Act::Input(Input::PodHook));

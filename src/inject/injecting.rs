@@ -1,0 +1,314 @@
+//! Pure. One injection, step by step: choose, change the app's containers, add the sidecar, write down what was done.
+
+use serde_json::{Value, json};
+
+use super::{
+    Asked, Injection, Policy, Skip, SkipReason,
+    decide::{may_stay, skip},
+    grace::{self, Times},
+    names,
+    options::{Capture, NativeSidecar, Options},
+    pod::{self, List, Object},
+    ports::{self, Captured, Ports},
+    record::Record,
+    rewrite::{Changes, Probes, prestop::Hooks},
+    sidecar::{Mode, Plan},
+};
+
+/// The minor version from which on every kubelet runs native sidecars without a feature gate.
+const NATIVE_BY_DEFAULT: u32 = 33;
+
+/// The minor version from which on it may be asked for: beta, and on by default (KEP-753).
+const NATIVE_AT_ALL: u32 = 29;
+
+/// The minor version in which probes may have a grace period of their own for good (KEP-2238).
+const PROBE_GRACE: u32 = 28;
+
+/// The minor version in which kubelet can sleep by itself without a feature gate (KEP-3960).
+const SLEEP_HOOK: u32 = 30;
+
+/// What the annotation of a pod's warnings holds at most; the API server allows 256 KiB for all of them.
+const LONGEST_WARNINGS: usize = 2_048;
+
+/// A pod on its way.
+pub(super) struct Injecting<'a> {
+    pod: Value,
+    options: Options,
+    mode: Mode,
+    ports: Ports,
+    hooks: Hooks,
+    times: Times,
+    token: Option<&'a str>,
+    probe_grace: bool,
+    record: Record,
+    warnings: Vec<String>,
+}
+
+// === impl Injecting ===
+
+impl<'a> Injecting<'a> {
+    /// Makes all choices; nothing is changed yet.
+    ///
+    /// # Errors
+    /// The pod can't be injected.
+    pub(super) fn new(pod: Value, asked: &Asked<'a>, policy: &Policy) -> Result<Self, Skip> {
+        let no_annotations = Object::new();
+        let annotations = pod::annotations(&pod).unwrap_or(&no_annotations);
+        let chosen = policy.defaults.with_annotations(annotations);
+        let (options, mut warnings) = chosen.map_err(|bad| {
+            let all = bad.iter().map(|one| format!("{}{one}", names::DOMAIN));
+            skip(SkipReason::InvalidConfig, all.collect::<Vec<_>>().join("; "))
+        })?;
+        let mode = mode(&options, policy, &mut warnings);
+        if mode == Mode::Ordinary {
+            may_stay(&pod, asked)?;
+        }
+        check_container(&pod, &options)?;
+        let ports = ports::choose(&pod, &options)?;
+        let hooks = Hooks::of(&pod, &options, &ports);
+        warnings.extend(hooks.warnings.iter().cloned());
+        let times = grace::times(original_grace(&pod), hooks.slept, &options)
+            .map_err(|error| skip(SkipReason::InvalidConfig, error.to_string()))?;
+        let known = |minor| policy.kubernetes.is_none_or(|version| version >= minor);
+        if options.prestop == super::options::Prestop::Sleep && !known(SLEEP_HOOK) {
+            let detail = format!("prestop=sleep: expected Kubernetes 1.{SLEEP_HOOK} or newer");
+            return Err(skip(SkipReason::InvalidConfig, detail));
+        }
+        let (record, probe_grace, token) =
+            (Record::default(), known(PROBE_GRACE), asked.hook_token);
+        Ok(Self { pod, options, mode, ports, hooks, times, token, probe_grace, record, warnings })
+    }
+
+    /// Makes all changes.
+    ///
+    /// # Errors
+    /// The sidecar would refuse its configuration.
+    pub(super) fn finish(mut self) -> Result<Injection, Skip> {
+        self.warn_about_swap();
+        let guaranteed = is_guaranteed(&self.pod);
+        let probes = self.change_containers();
+        self.add_sidecar(&probes, guaranteed)?;
+        self.change_spec();
+        self.annotate();
+        let summary = self.summary();
+        let warnings = self.warnings.into_iter().map(one_line).collect();
+        Ok(Injection { pod: self.pod, summary, repaired: false, warnings })
+    }
+
+    fn change_containers(&mut self) -> Probes {
+        let changes = Changes {
+            options: &self.options,
+            ports: &self.ports,
+            times: &self.times,
+            hooks: &self.hooks,
+            token: self.token,
+            probe_grace: self.probe_grace,
+        };
+        changes.apply(&mut self.pod, &mut self.record, &mut self.warnings)
+    }
+
+    fn add_sidecar(&mut self, probes: &Probes, guaranteed: bool) -> Result<(), Skip> {
+        let security = self.pod.get("spec").and_then(|spec| spec.get("securityContext"));
+        let user = security.and_then(|security| security.get("runAsUser")).and_then(Value::as_u64);
+        let plan = Plan {
+            mode: self.mode,
+            options: &self.options,
+            ports: &self.ports,
+            times: &self.times,
+            hooks: &self.hooks,
+            probes,
+            token: self.token,
+            guaranteed,
+            pod_is_root: user == Some(0),
+        };
+        let container = plan.container().map_err(|issues| {
+            let all = issues.iter().map(ToString::to_string).collect::<Vec<_>>();
+            skip(SkipReason::InvalidConfig, all.join("; "))
+        })?;
+        let copied = self.hooks.wraps().then(|| plan.copier());
+        let Some(spec) = self.pod.get_mut("spec").and_then(Value::as_object_mut) else {
+            return Ok(());
+        };
+        if let Some((copier, volume)) = copied {
+            append(spec, "initContainers", copier, &mut self.record);
+            append(spec, "volumes", volume, &mut self.record);
+        }
+        // Last: it delays nobody's start, and other sidecars outlive it.
+        match self.mode {
+            Mode::Native => append(spec, "initContainers", container, &mut self.record),
+            Mode::Ordinary => append(spec, "containers", container, &mut self.record),
+        }
+        Ok(())
+    }
+
+    fn change_spec(&mut self) {
+        let Some(spec) = self.pod.get_mut("spec").and_then(Value::as_object_mut) else { return };
+        if self.times.pod != self.times.app {
+            self.record.spec_field(spec, "terminationGracePeriodSeconds");
+            spec.insert("terminationGracePeriodSeconds".to_owned(), self.times.pod.into());
+        }
+        let has = |spec: &Object, secret: &String| {
+            let secrets = spec.get("imagePullSecrets").and_then(Value::as_array);
+            secrets
+                .into_iter()
+                .flatten()
+                .any(|one| one.get("name").and_then(Value::as_str) == Some(secret))
+        };
+        for secret in &self.options.shape.image_pull_secrets {
+            if !has(spec, secret) {
+                self.record.spec_field(spec, "imagePullSecrets");
+                if let Some(secrets) = pod::list_at(spec, "imagePullSecrets") {
+                    secrets.push(json!({ "name": secret }));
+                }
+            }
+        }
+    }
+
+    // === what is written down ===
+
+    fn annotate(&mut self) {
+        let status = self.status().to_string();
+        let first = self.ports.captured.first().map(|port| port.container.clone());
+        let Some(pod) = self.pod.as_object_mut() else { return };
+        self.record.collection(pod, "pod/metadata");
+        let Some(metadata) = pod::object_at(pod, "metadata") else { return };
+        self.record.collection(metadata, "metadata/labels");
+        self.record.collection(metadata, "metadata/annotations");
+        if let Some(labels) = pod::object_at(metadata, "labels") {
+            labels.insert(names::INJECTED.to_owned(), "true".into());
+        }
+        let Some(annotations) = pod::object_at(metadata, "annotations") else { return };
+        annotations.shift_remove(names::SKIPPED);
+        if self.mode == Mode::Ordinary && !annotations.contains_key(names::DEFAULT_CONTAINER) {
+            self.record.annotation(names::DEFAULT_CONTAINER);
+            annotations.insert(names::DEFAULT_CONTAINER.to_owned(), first.into());
+        }
+        annotations.insert(names::STATUS.to_owned(), status.into());
+        annotations.insert(names::ORIGINAL.to_owned(), self.record.to_text().into());
+        if !self.warnings.is_empty() {
+            let mut all = self.warnings.join("; ");
+            all.truncate(all.floor_char_boundary(LONGEST_WARNINGS));
+            annotations.insert(names::WARNINGS.to_owned(), all.into());
+        }
+    }
+
+    fn status(&self) -> Value {
+        let port = |port: &Captured| {
+            let Captured { container, name, proxy, app, .. } = port;
+            json!({ "container": container, "name": name, "proxy": proxy, "app": app })
+        };
+        let drain = self.times.budget.drain_timeout().as_secs();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "mode": self.mode.name(),
+            "capture": capture_name(self.options.capture),
+            "ports": self.ports.captured.iter().map(port).collect::<Vec<_>>(),
+            "adminPort": self.ports.admin,
+            "grace": { "app": self.times.app, "drain": drain, "pod": self.times.pod },
+        })
+    }
+
+    fn summary(&self) -> String {
+        let mode = match self.mode {
+            Mode::Native => "native sidecar",
+            Mode::Ordinary => "ordinary sidecar",
+        };
+        let one = |port: &Captured| {
+            let name = if port.name.is_empty() { &port.container } else { &port.name };
+            match self.options.capture {
+                Capture::Swap => format!("{name} {} stays, app moved to {}", port.proxy, port.app),
+                Capture::Renumber | Capture::None => {
+                    format!("{name} {} -> {}", port.app, port.proxy)
+                }
+            }
+        };
+        let ports: Vec<String> = self.ports.captured.iter().map(one).collect();
+        format!("{mode}, {}, grace {}s", ports.join(", "), self.times.pod)
+    }
+
+    fn warn_about_swap(&mut self) {
+        if self.options.capture != Capture::Swap {
+            return;
+        }
+        if self.mode == Mode::Ordinary {
+            self.warnings.push(
+                "capture=swap without a native sidecar: if the app starts first and ignores the variable, it takes the port"
+                    .to_owned(),
+            );
+        }
+        if let Some(low) = self.ports.captured.iter().find(|port| port.proxy < 1024) {
+            self.warnings.push(format!(
+                "port {} needs sysctl net.ipv4.ip_unprivileged_port_start=0 unless the runtime sets it",
+                low.proxy
+            ));
+        }
+    }
+}
+
+// === choices ===
+
+fn mode(options: &Options, policy: &Policy, warnings: &mut Vec<String>) -> Mode {
+    match (options.native, policy.kubernetes) {
+        (NativeSidecar::Always, Some(version)) if version < NATIVE_AT_ALL => {
+            warnings.push(format!(
+                "native-sidecar=true needs Kubernetes 1.{NATIVE_AT_ALL}, this is 1.{version}: an ordinary one is used"
+            ));
+            Mode::Ordinary
+        }
+        (NativeSidecar::Always, _) => Mode::Native,
+        (NativeSidecar::Auto, Some(version)) if version >= NATIVE_BY_DEFAULT => Mode::Native,
+        (NativeSidecar::Auto | NativeSidecar::Never, _) => Mode::Ordinary,
+    }
+}
+
+/// A container that an annotation names must be there.
+fn check_container(pod: &Value, options: &Options) -> Result<(), Skip> {
+    let Some(wanted) = &options.container else { return Ok(()) };
+    if pod::containers(pod, List::Containers).any(|container| pod::name(container) == wanted) {
+        return Ok(());
+    }
+    let names = pod::containers(pod, List::Containers).map(pod::name).collect::<Vec<_>>();
+    let detail = format!("container={wanted}: expected one of {}", names.join(", "));
+    Err(skip(SkipReason::InvalidConfig, detail))
+}
+
+fn original_grace(pod: &Value) -> Option<u64> {
+    pod.get("spec")?.get("terminationGracePeriodSeconds")?.as_u64()
+}
+
+/// Whether the pod's quality of service is Guaranteed: every container's limits of CPU and memory are its requests
+/// (`k8s.io/kubernetes/pkg/apis/core/v1/helper/qos`); a request that is not given is its limit.
+fn is_guaranteed(pod: &Value) -> bool {
+    let of = |container: &Object, kind: &str, name: &str| {
+        Some(container.get("resources")?.get(kind)?.get(name)?.clone())
+    };
+    pod::all_containers(pod).all(|container| {
+        ["cpu", "memory"].into_iter().all(|name| {
+            let limit = of(container, "limits", name);
+            limit.is_some()
+                && of(container, "requests", name).is_none_or(|request| Some(request) == limit)
+        })
+    })
+}
+
+const fn capture_name(capture: Capture) -> &'static str {
+    match capture {
+        Capture::None => "none",
+        Capture::Renumber => "renumber",
+        Capture::Swap => "swap",
+    }
+}
+
+// === helpers ===
+
+fn append(spec: &mut Object, list: &str, item: Value, record: &mut Record) {
+    record.collection(spec, &format!("spec/{list}"));
+    if let Some(items) = pod::list_at(spec, list) {
+        items.push(item);
+    }
+}
+
+/// Warnings become headers of the API server's answers: nothing in them ends a line.
+fn one_line(warning: String) -> String {
+    if warning.contains(char::is_control) { warning.escape_debug().to_string() } else { warning }
+}

@@ -1,0 +1,184 @@
+//! Pure. What a pod was like before: noted while it is changed, written into an annotation, read to undo it.
+//!
+//! The note is by name and field, not by position, because others may change the pod, too, before it is undone.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    names,
+    pod::{self, List, Object},
+};
+
+/// Lists and maps that items are added to: while others have items in them, they are not taken away.
+const COLLECTIONS: [&str; 6] =
+    ["annotations", "containers", "initContainers", "labels", "metadata", "volumes"];
+
+/// How it was before. Fields that are not here were not touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Record {
+    /// Fields of the app's containers, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    containers: BTreeMap<String, Map<String, Value>>,
+    /// Fields of `spec`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    spec: Map<String, Value>,
+    /// What was `null` or not there, as `containers/web/lifecycle`, `spec/initContainers`, `metadata/labels`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    added: Vec<String>,
+    /// What was `null` of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    null: Vec<String>,
+    /// Annotations of others that were written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<String>,
+}
+
+// === impl Record ===
+
+impl Record {
+    /// Notes a container's field before it is changed for the first time.
+    pub(super) fn container_field(&mut self, container: &Object, field: &str) {
+        let name = pod::name(container);
+        let path = format!("containers/{name}/{field}");
+        match container.get(field) {
+            None | Some(Value::Null) => self.note_missing(path, container.get(field).is_some()),
+            Some(value) => {
+                let known = self.added.contains(&path);
+                let fields = self.containers.entry(name.to_owned()).or_default();
+                if !known && !fields.contains_key(field) {
+                    fields.insert(field.to_owned(), value.clone());
+                }
+            }
+        }
+    }
+
+    /// Notes a field of `spec` before it is changed for the first time.
+    pub(super) fn spec_field(&mut self, spec: &Object, field: &str) {
+        let path = format!("spec/{field}");
+        match spec.get(field) {
+            None | Some(Value::Null) => self.note_missing(path, spec.get(field).is_some()),
+            Some(value) => {
+                if !self.added.contains(&path) {
+                    self.spec.entry(field).or_insert_with(|| value.clone());
+                }
+            }
+        }
+    }
+
+    /// Notes that a list or object, to which something is added, may not be there: `spec/initContainers`.
+    pub(super) fn collection(&mut self, parent: &Object, path: &str) {
+        let key = path.rsplit('/').next().unwrap_or(path);
+        if parent.get(key).is_none_or(Value::is_null) {
+            self.note_missing(path.to_owned(), parent.contains_key(key));
+        }
+    }
+
+    /// Notes that an annotation of others is written.
+    pub(super) fn annotation(&mut self, name: &str) {
+        self.annotations.push(name.to_owned());
+    }
+
+    /// As the annotation's text.
+    pub(super) fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("must work: it is made of JSON")
+    }
+
+    fn note_missing(&mut self, path: String, is_null: bool) {
+        let touched = |(name, fields): (&String, &Object)| {
+            fields.keys().any(|field| path == format!("containers/{name}/{field}"))
+        };
+        if self.added.contains(&path) || self.containers.iter().any(touched) {
+            return;
+        }
+        if is_null {
+            self.null.push(path.clone());
+        }
+        self.added.push(path);
+    }
+}
+
+// === undo ===
+
+/// The pod as it was before; `None` if it carries no readable note.
+pub(super) fn undo(pod: &Value) -> Option<Value> {
+    let record: Record = serde_json::from_str(pod::annotation(pod, names::ORIGINAL)?).ok()?;
+    let mut pod = pod.clone();
+    let spec = pod.get_mut("spec")?.as_object_mut()?;
+    take_out(spec, "initContainers", &[names::CONTAINER, names::COPIER]);
+    take_out(spec, "containers", &[names::CONTAINER]);
+    take_out(spec, "volumes", &[names::BINARY_VOLUME]);
+    for (field, value) in &record.spec {
+        spec.insert(field.clone(), value.clone());
+    }
+    for container in pod::containers_mut(&mut pod, List::Containers) {
+        take_out(container, "volumeMounts", &[names::BINARY_VOLUME]);
+        for (field, value) in record.containers.get(pod::name(container)).into_iter().flatten() {
+            container.insert(field.clone(), value.clone());
+        }
+    }
+    let ours = [names::STATUS, names::ORIGINAL, names::WARNINGS, names::SKIPPED];
+    let annotations = ours.into_iter().chain(record.annotations.iter().map(String::as_str));
+    forget(&mut pod, "annotations", annotations);
+    forget(&mut pod, "labels", [names::INJECTED]);
+    // What holds others was noted before what it holds.
+    for path in record.added.iter().rev() {
+        remove(&mut pod, path, record.null.contains(path));
+    }
+    Some(pod)
+}
+
+/// Takes the items of these names out of a list.
+fn take_out(parent: &mut Object, list: &str, taken: &[&str]) {
+    let is_taken = |item: &Value| {
+        item.get("name").and_then(Value::as_str).is_some_and(|name| taken.contains(&name))
+    };
+    if let Some(Value::Array(items)) = parent.get_mut(list) {
+        items.retain(|item| !is_taken(item));
+    }
+}
+
+/// Removes entries of a map of `metadata`.
+fn forget<'a>(pod: &mut Value, map: &str, names: impl IntoIterator<Item = &'a str>) {
+    let map = pod.get_mut("metadata").and_then(|metadata| metadata.get_mut(map));
+    if let Some(Value::Object(map)) = map {
+        for name in names {
+            map.shift_remove(name);
+        }
+    }
+}
+
+/// Removes what `path` names, or makes it `null` again. A list or map that others have put something into stays.
+fn remove(pod: &mut Value, path: &str, is_null: bool) {
+    let mut parts = path.rsplitn(2, '/');
+    let (Some(key), Some(parent)) = (parts.next(), parts.next()) else { return };
+    let Some(parent) = parent_of(pod, parent) else { return };
+    let is_collection = COLLECTIONS.contains(&key);
+    let in_use = match parent.get(key) {
+        Some(Value::Array(items)) => !items.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        _ => false,
+    };
+    if is_collection && in_use {
+        return;
+    }
+    if is_null {
+        parent.insert(key.to_owned(), Value::Null);
+    } else {
+        parent.shift_remove(key);
+    }
+}
+
+fn parent_of<'a>(pod: &'a mut Value, path: &str) -> Option<&'a mut Object> {
+    match path.split_once('/') {
+        None if path == "pod" => pod.as_object_mut(),
+        None => pod.get_mut(path)?.as_object_mut(),
+        Some((_, container)) => {
+            let mut containers = pod::containers_mut(pod, List::Containers);
+            containers.find(|one| pod::name(one) == container)
+        }
+    }
+}

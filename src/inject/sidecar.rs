@@ -1,0 +1,257 @@
+//! Pure. The sidecar's container, and the one that copies the binary for wrapped hooks.
+//!
+//! Nothing in it needs a privilege, a volume or a fixed user: it passes Pod Security "restricted" and OpenShift's
+//! restricted-v2 as it is.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    grace::Times,
+    names,
+    options::{Options, Prestop, Shape, UpstreamCheck, UpstreamHost},
+    pod::Object,
+    ports::Ports,
+    rewrite::{Probes, http_hook, prestop::Hooks},
+};
+use crate::{
+    config::{Config, Issues, MapVars, vars},
+    inject::options::ANY_MACHINE,
+    units::format_duration,
+};
+
+/// What stands for the pod's address while its configuration is checked; kubelet puts the real one there.
+const SOME_ADDRESS: &str = "198.51.100.1";
+
+/// A fixed user, for pods whose own is root while ours must not be.
+const NOT_ROOT: u32 = 65532;
+
+/// The CPU request that keeps a Guaranteed pod Guaranteed: its limit must be the same, and with the 10m of other pods
+/// the proxy would be let run for 1 ms of every 100.
+const GUARANTEED_CPU: &str = "100m";
+
+/// How the sidecar is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Beside the app, and told to end with it.
+    Ordinary,
+    /// As an init container that stays: there before the app, and after it.
+    Native,
+}
+
+/// What a sidecar is made of.
+pub(super) struct Plan<'a> {
+    pub(super) mode: Mode,
+    pub(super) options: &'a Options,
+    pub(super) ports: &'a Ports,
+    pub(super) times: &'a Times,
+    pub(super) hooks: &'a Hooks,
+    pub(super) probes: &'a Probes,
+    pub(super) token: Option<&'a str>,
+    /// Whether every container of the pod has limits that are its requests.
+    pub(super) guaranteed: bool,
+    /// Whether the pod runs as root unless a container says otherwise.
+    pub(super) pod_is_root: bool,
+}
+
+// === impl Mode ===
+
+impl Mode {
+    /// As the status annotation says it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ordinary => "container",
+            Self::Native => "native",
+        }
+    }
+}
+
+// === impl Plan ===
+
+impl Plan<'_> {
+    /// The container.
+    ///
+    /// # Errors
+    /// The sidecar would refuse to start with these variables.
+    pub(super) fn container(&self) -> Result<Value, Issues> {
+        let Shape { image, image_pull_policy, .. } = &self.options.shape;
+        let mut container = Object::new();
+        let mut put = |key: &str, value: Value| container.insert(key.to_owned(), value);
+        put("name", names::CONTAINER.into());
+        put("image", image.clone().into());
+        put("imagePullPolicy", image_pull_policy.clone().into());
+        if self.mode == Mode::Native {
+            put("restartPolicy", "Always".into());
+        }
+        put("args", json!(["proxy"]));
+        let admin = self.ports.admin;
+        put(
+            "ports",
+            json!([{ "name": names::ADMIN_PORT, "containerPort": admin, "protocol": "TCP" }]),
+        );
+        put("env", self.env()?);
+        if self.mode == Mode::Native {
+            // The next container starts when this one listens. The app is not asked: it starts after us.
+            put("startupProbe", probe("/livez", admin, 1, 60));
+        }
+        put("readinessProbe", probe("/readyz", admin, 5, 1));
+        if self.mode == Mode::Native {
+            put("lifecycle", json!({ "preStop": self.hook() }));
+        }
+        put("securityContext", self.security_context());
+        put("resources", self.resources());
+        put("terminationMessagePolicy", "FallbackToLogsOnError".into());
+        Ok(Value::Object(container))
+    }
+
+    /// The init container that copies the binary to where the app's containers can run it, and its volume.
+    pub(super) fn copier(&self) -> (Value, Value) {
+        let Shape { image, image_pull_policy, .. } = &self.options.shape;
+        let container = json!({
+            "name": names::COPIER,
+            "image": image,
+            "imagePullPolicy": image_pull_policy,
+            "args": ["copy", "--to", format!("{}/lameduck", names::BINARY_FOLDER)],
+            "volumeMounts": [{ "name": names::BINARY_VOLUME, "mountPath": names::BINARY_FOLDER }],
+            "securityContext": self.security_context(),
+            "resources": self.resources(),
+        });
+        // In memory, because a volume on disk would keep cluster-autoscaler from removing the node.
+        let volume = json!({
+            "name": names::BINARY_VOLUME,
+            "emptyDir": { "medium": "Memory", "sizeLimit": "32Mi" },
+        });
+        (container, volume)
+    }
+
+    /// Its own preStop hook: the pod goes away.
+    fn hook(&self) -> Value {
+        match self.options.prestop {
+            Prestop::Auto | Prestop::Off | Prestop::Wrap => {
+                http_hook("/prestop/pod", self.ports.admin, self.token)
+            }
+            // Where kubelet is not to call pods.
+            Prestop::Sleep => json!({ "exec": { "command": ["/lameduck", "prestop", "--pod"] } }),
+        }
+    }
+
+    // === variables ===
+
+    fn env(&self) -> Result<Value, Issues> {
+        let variables = self.variables();
+        let checked = variables.iter().fold(MapVars::new(), |vars, (name, value)| {
+            vars.with(name, &value.replace("$(POD_IP)", SOME_ADDRESS).replace("$$(", "$("))
+        });
+        Config::from_vars(&checked, &ANY_MACHINE)?;
+        let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+        // First, because kubelet expands only what stands before.
+        let mut env = vec![
+            field("POD_IP", "status.podIP"),
+            field("POD_NAME", "metadata.name"),
+            field("POD_NAMESPACE", "metadata.namespace"),
+        ];
+        let one = |(name, value)| json!({ "name": name, "value": value });
+        env.extend(variables.into_iter().map(one));
+        Ok(Value::Array(env))
+    }
+
+    /// All variables, those that are computed first.
+    fn variables(&self) -> Vec<(String, String)> {
+        let Self { options, ports, times, .. } = self;
+        let routes = ports.captured.iter().map(|port| format!("{}={}", port.proxy, port.app));
+        let host = match options.upstream_host {
+            UpstreamHost::Loopback => "127.0.0.1",
+            UpstreamHost::PodIp => "$(POD_IP)",
+        };
+        let budget = &times.budget;
+        let mut all: Vec<(String, String)> = Vec::new();
+        let mut put = |var: &vars::Var, value: String| all.push((var.name.to_owned(), value));
+        put(&vars::ROUTES, routes.collect::<Vec<_>>().join(","));
+        put(&vars::UPSTREAM_HOST, host.to_owned());
+        put(&vars::ADMIN_ADDR, format!("0.0.0.0:{}", ports.admin));
+        if let Some(token) = self.token {
+            put(&vars::HOOK_TOKEN, token.to_owned());
+        }
+        if !self.probes.is_empty() {
+            put(&vars::APP_PROBES, document(self.probes));
+        } else if options.upstream_check == UpstreamCheck::None {
+            put(&vars::UPSTREAM_CHECK, "none".to_owned());
+        }
+        if !self.hooks.calls.is_empty() {
+            put(&vars::USER_PRESTOP, document(&self.hooks.calls));
+        }
+        put(&vars::DRAIN_TIMEOUT, format_duration(budget.drain_timeout()));
+        put(&vars::DRAIN_MIN, format_duration(budget.drain_min()));
+        put(&vars::DRAIN_QUIET, format_duration(budget.drain_quiet()));
+        put(&vars::CONTAINER_DRAIN_TIMEOUT, format_duration(budget.container_drain_timeout()));
+        put(&vars::TERMINATION_GRACE_PERIOD, format_duration(budget.grace_period()));
+        let passed = options.variables.iter().map(|(name, value)| (name.clone(), escape(value)));
+        all.extend(passed);
+        all
+    }
+
+    // === shape ===
+
+    fn security_context(&self) -> Value {
+        let mut context = json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "runAsNonRoot": true,
+            "capabilities": { "drop": ["ALL"] },
+            "seccompProfile": { "type": "RuntimeDefault" },
+        });
+        let Shape { run_as_user, security_context, .. } = &self.options.shape;
+        if let Some(user) = run_as_user.or_else(|| self.pod_is_root.then_some(NOT_ROOT)) {
+            context["runAsUser"] = user.into();
+        }
+        for (field, value) in security_context {
+            context[field.as_str()] = value.clone();
+        }
+        context
+    }
+
+    fn resources(&self) -> Value {
+        let Shape { cpu_request, memory_request, cpu_limit, memory_limit, .. } =
+            &self.options.shape;
+        if self.guaranteed {
+            let default = Options::default().shape.cpu_request == *cpu_request;
+            let cpu = if default { GUARANTEED_CPU } else { cpu_request };
+            let cpu = cpu_limit.as_deref().unwrap_or(cpu);
+            let memory = memory_limit.as_ref().unwrap_or(memory_request);
+            let same = json!({ "cpu": cpu, "memory": memory });
+            return json!({ "requests": same, "limits": same });
+        }
+        let mut limits = Map::new();
+        for (name, limit) in [("cpu", cpu_limit), ("memory", memory_limit)] {
+            if let Some(limit) = limit {
+                limits.insert(name.to_owned(), limit.clone().into());
+            }
+        }
+        let requests = json!({ "cpu": cpu_request, "memory": memory_request });
+        if limits.is_empty() {
+            return json!({ "requests": requests });
+        }
+        json!({ "requests": requests, "limits": limits })
+    }
+}
+
+// === helpers ===
+
+fn probe(path: &str, admin: u16, period: u32, failures: u32) -> Value {
+    json!({
+        "httpGet": { "path": path, "port": admin, "scheme": "HTTP" },
+        "periodSeconds": period,
+        "timeoutSeconds": 1,
+        "failureThreshold": failures,
+    })
+}
+
+/// JSON as the value of a variable.
+fn document(object: &Object) -> String {
+    let text = serde_json::to_string(object).expect("must work: it is made of JSON");
+    escape(&text)
+}
+
+/// kubelet would expand `$(NAME)`, and makes `$(` of `$$(`.
+fn escape(value: &str) -> String {
+    value.replace("$(", "$$(")
+}

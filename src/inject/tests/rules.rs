@@ -1,0 +1,432 @@
+//! One claim at a time.
+
+use serde_json::{Value, json};
+
+use super::{ASKED, native, ordinary, policy, sidecar, skipped, story, variable, with};
+use crate::inject::{Asked, Gate, SkipReason, annotate_skip, inject, uninject};
+
+// === who ===
+
+#[test]
+fn labels_decide_who_is_injected() {
+    for (gate, label, reason) in [
+        (Gate::NotOptedOut, None, None),
+        (Gate::NotOptedOut, Some("enabled"), None),
+        (Gate::NotOptedOut, Some("disabled"), Some(SkipReason::OptedOut)),
+        (Gate::NotOptedOut, Some("true"), Some(SkipReason::OptedOut)),
+        (Gate::Labelled, None, Some(SkipReason::NotRequested)),
+        (Gate::Labelled, Some("enabled"), None),
+        (Gate::Labelled, Some("disabled"), Some(SkipReason::OptedOut)),
+    ] {
+        let mut pod = story();
+        if let Some(label) = label {
+            pod["metadata"]["labels"]["lameduck.dev/inject"] = json!(label);
+        }
+        let result = inject(&pod, &Asked { gate, ..ASKED }, &policy(36));
+        assert_eq!(result.err().map(|skip| skip.reason), reason, "{gate:?} {label:?}");
+    }
+    assert_eq!(skipped(&with(story(), &[("inject", "disabled")])).reason, SkipReason::OptedOut);
+}
+
+#[test]
+fn a_pod_that_can_t_be_served_is_left_alone_with_a_reason() {
+    let changed = |path: &str, value: Value| {
+        let mut pod = story();
+        *pod.pointer_mut("/spec")
+            .unwrap()
+            .as_object_mut()
+            .unwrap()
+            .entry(path)
+            .or_insert(json!(null)) = value;
+        pod
+    };
+    for (pod, reason) in [
+        (changed("hostNetwork", json!(true)), SkipReason::HostNetwork),
+        (changed("os", json!({ "name": "windows" })), SkipReason::Windows),
+        (changed("containers", json!([])), SkipReason::NoContainers),
+        (changed("containers", json!([{ "name": "a" }])), SkipReason::NoNamedPort),
+        (
+            changed("containers", json!([{ "name": "a" }, { "name": "a" }])),
+            SkipReason::InvalidConfig,
+        ),
+        (changed("initContainers", json!({ "name": "a" })), SkipReason::InvalidConfig),
+        (changed("initContainers", json!([{ "name": "lameduck" }])), SkipReason::SidecarExists),
+        (json!({}), SkipReason::NoContainers),
+        (json!(7), SkipReason::NoContainers),
+        (with(story(), &[("ports", "admin")]), SkipReason::PortNotFound),
+        (with(story(), &[("drain-timeout", "5")]), SkipReason::InvalidConfig),
+        (with(story(), &[("container", "db")]), SkipReason::InvalidConfig),
+    ] {
+        assert_eq!(skipped(&pod).reason, reason, "{pod}");
+    }
+    let mut mirror = story();
+    mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("x");
+    assert_eq!(skipped(&mirror).reason, SkipReason::MirrorPod);
+    let excluded = Asked { namespace: "kube-system", ..ASKED };
+    let skip = inject(&story(), &excluded, &policy(36)).unwrap_err();
+    assert_eq!(skip.reason, SkipReason::ExcludedNamespace);
+}
+
+#[test]
+fn a_job_gets_a_native_sidecar_or_none() {
+    let mut pod = story();
+    pod["spec"]["restartPolicy"] = json!("Never");
+    assert_eq!(
+        inject(&pod, &ASKED, &policy(30)).unwrap_err().reason,
+        SkipReason::RestartPolicyNever
+    );
+    native(&pod);
+    let job = Asked { job: true, ..ASKED };
+    assert_eq!(inject(&story(), &job, &policy(30)).unwrap_err().reason, SkipReason::JobOwned);
+    pod["metadata"]["ownerReferences"] = json!([{ "kind": "Job", "name": "j" }]);
+    assert_eq!(inject(&pod, &ASKED, &policy(30)).unwrap_err().reason, SkipReason::JobOwned);
+    native(&pod);
+}
+
+#[test]
+fn only_a_pod_that_asked_is_told_why_it_was_skipped() {
+    let mut pod = story();
+    pod["spec"]["hostNetwork"] = json!(true);
+    let skip = skipped(&pod);
+    assert_eq!(annotate_skip(&pod, &skip), None);
+    pod["metadata"]["labels"]["lameduck.dev/inject"] = json!("enabled");
+    let told = annotate_skip(&pod, &skip).unwrap();
+    let text = told["metadata"]["annotations"]["lameduck.dev/inject-skipped"].as_str().unwrap();
+    assert!(text.starts_with("host-network: "), "{text}");
+}
+
+// === ports ===
+
+fn ports(ports: &Value) -> Value {
+    let mut pod = story();
+    pod["spec"]["containers"][0]["ports"] = ports.clone();
+    pod
+}
+
+#[test]
+fn ports_are_taken_over_by_their_names() {
+    for (declared, routes) in [
+        (json!([{ "name": "http", "containerPort": 80 }]), "15801=80"),
+        (
+            json!([{ "name": "web", "containerPort": 80 }, { "name": "metrics", "containerPort": 90 }]),
+            "15801=80",
+        ),
+        (
+            json!([{ "name": "http-a", "containerPort": 81 }, { "name": "h2c", "containerPort": 82 }]),
+            "15801=81,15802=82",
+        ),
+        (json!([{ "name": "api", "containerPort": 83 }]), "15801=83"),
+        (
+            json!([{ "name": "api", "containerPort": 83 }, { "name": "dns", "containerPort": 53, "protocol": "UDP" }]),
+            "15801=83",
+        ),
+        (
+            json!([{ "name": "http", "containerPort": 15800 }, { "name": "x", "containerPort": 15801 }]),
+            "15803=15800",
+        ),
+    ] {
+        let injection = native(&ports(&declared));
+        assert_eq!(variable(&injection.pod, "LAMEDUCK_ROUTES"), Some(routes), "{declared}");
+    }
+    for declared in [
+        json!([{ "containerPort": 80 }]),
+        json!([{ "name": "redis", "containerPort": 6379 }]),
+        json!([{ "name": "https", "containerPort": 443 }]),
+        json!([{ "name": "a", "containerPort": 1 }, { "name": "b", "containerPort": 2 }]),
+        json!([{ "name": "http", "containerPort": 53, "protocol": "UDP" }]),
+    ] {
+        assert_eq!(skipped(&ports(&declared)).reason, SkipReason::NoNamedPort, "{declared}");
+    }
+}
+
+#[test]
+fn numbers_that_anything_in_the_pod_uses_are_left_out() {
+    let mut pod = story();
+    pod["spec"]["initContainers"] = json!([{
+        "name": "mesh", "restartPolicy": "Always", "ports": [{ "containerPort": 15801, "hostPort": 15802 }],
+        "startupProbe": { "httpGet": { "port": 15803 } },
+        "lifecycle": { "preStop": { "httpGet": { "port": "15804" } } },
+    }]);
+    assert_eq!(variable(&native(&pod).pod, "LAMEDUCK_ROUTES"), Some("15805=8080"));
+    let avoided = with(story(), &[("proxy-port-base", "8022"), ("admin-port", "60999")]);
+    let injected = native(&avoided).pod;
+    assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("8023=8080"));
+    assert_eq!(variable(&injected, "LAMEDUCK_ADMIN_ADDR"), Some("0.0.0.0:61000"));
+}
+
+#[test]
+fn renumbering_keeps_the_name_the_host_port_and_everything_else() {
+    let declared = json!([
+        { "name": "http", "containerPort": 8080, "hostPort": 80, "x": 1 },
+        { "name": "metrics", "containerPort": 9090 },
+    ]);
+    let injected = native(&ports(&declared)).pod;
+    let expected = json!([
+        { "name": "http", "containerPort": 15801, "hostPort": 80, "x": 1 },
+        { "name": "metrics", "containerPort": 9090 },
+        { "containerPort": 8080, "protocol": "TCP" },
+    ]);
+    assert_eq!(injected["spec"]["containers"][0]["ports"], expected);
+}
+
+#[test]
+fn a_swap_moves_the_app_and_what_asks_it() {
+    let mut pod = with(story(), &[("capture", "swap"), ("app-port-env", "FLASK_RUN_PORT")]);
+    pod["spec"]["containers"][0]["env"] =
+        json!([{ "name": "FLASK_RUN_PORT", "value": "8080" }, { "name": "A" }]);
+    pod["spec"]["containers"][0]["livenessProbe"] = json!({ "tcpSocket": { "port": "http" } });
+    let injected = native(&pod).pod;
+    let app = &injected["spec"]["containers"][0];
+    assert_eq!(app["ports"], pod["spec"]["containers"][0]["ports"]);
+    assert_eq!(app["env"][0], json!({ "name": "FLASK_RUN_PORT", "value": "18080" }));
+    assert_eq!(app["livenessProbe"]["tcpSocket"]["port"], 18080);
+    assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("8080=18080"));
+    assert!(variable(&injected, "LAMEDUCK_APP_PROBES").unwrap().contains("\"port\":18080"));
+}
+
+#[test]
+fn a_swap_that_can_t_be_is_refused() {
+    let mut computed = with(story(), &[("capture", "swap")]);
+    computed["spec"]["containers"][0]["env"] = json!([{ "name": "PORT", "valueFrom": { "configMapKeyRef": { "name": "c", "key": "k" } } }]);
+    assert_eq!(skipped(&computed).reason, SkipReason::PortEnvValueFrom);
+    let two = ports(
+        &json!([{ "name": "http", "containerPort": 80 }, { "name": "web", "containerPort": 81 }]),
+    );
+    assert_eq!(skipped(&with(two, &[("capture", "swap")])).reason, SkipReason::InvalidConfig);
+    let same = with(story(), &[("capture", "swap"), ("app-port", "8080")]);
+    assert_eq!(skipped(&same).reason, SkipReason::InvalidConfig);
+}
+
+// === probes ===
+
+#[test]
+fn kubelet_asks_the_sidecar_for_readiness_with_the_apps_timings() {
+    let injected = native(&story()).pod;
+    let expected = json!({
+        "httpGet": { "path": "/probe/ready-test/readiness", "port": 15800, "scheme": "HTTP" },
+        "periodSeconds": 10, "timeoutSeconds": 5, "successThreshold": 1, "failureThreshold": 2,
+    });
+    assert_eq!(injected["spec"]["containers"][0]["readinessProbe"], expected);
+    assert_eq!(
+        variable(&injected, "LAMEDUCK_APP_PROBES").unwrap(),
+        r#"{"ready-test":{"readiness":{"httpGet":{"path":"/ready/","port":8080,"scheme":"HTTP"},"periodSeconds":10,"timeoutSeconds":5,"successThreshold":1,"failureThreshold":2}}}"#
+    );
+}
+
+#[test]
+fn references_in_a_probe_are_not_expanded_by_kubelet() {
+    let mut pod = story();
+    pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = json!("/$(POD_IP)");
+    assert!(variable(&native(&pod).pod, "LAMEDUCK_APP_PROBES").unwrap().contains("/$$(POD_IP)"));
+}
+
+#[test]
+fn an_exec_probe_stays() {
+    let mut pod = story();
+    pod["spec"]["containers"][0]["readinessProbe"] = json!({ "exec": { "command": ["true"] } });
+    let injection = native(&pod);
+    assert_eq!(
+        injection.pod["spec"]["containers"][0]["readinessProbe"],
+        pod["spec"]["containers"][0]["readinessProbe"]
+    );
+    assert_eq!(variable(&injection.pod, "LAMEDUCK_APP_PROBES"), None);
+    assert_eq!(injection.warnings.len(), 1, "{:?}", injection.warnings);
+}
+
+#[test]
+fn liveness_asks_the_app_and_a_hung_app_gets_its_own_grace_period() {
+    let mut pod = story();
+    pod["spec"]["containers"][0]["livenessProbe"] =
+        json!({ "httpGet": { "path": "/", "port": "http" } });
+    pod["spec"]["containers"][0]["startupProbe"] =
+        json!({ "tcpSocket": { "port": 8080 }, "terminationGracePeriodSeconds": 3 });
+    let app = &native(&pod).pod["spec"]["containers"][0];
+    let expected =
+        json!({ "httpGet": { "path": "/", "port": 8080 }, "terminationGracePeriodSeconds": 35 });
+    assert_eq!(app["livenessProbe"], expected);
+    assert_eq!(app["startupProbe"], pod["spec"]["containers"][0]["startupProbe"]);
+    let old = inject(&pod, &ASKED, &policy(27)).unwrap().pod;
+    assert_eq!(
+        old["spec"]["containers"][0]["livenessProbe"]["terminationGracePeriodSeconds"],
+        json!(null)
+    );
+}
+
+// === hooks ===
+
+fn hook(hook: &Value) -> Value {
+    let mut pod = story();
+    pod["spec"]["containers"][0]["lifecycle"] = json!({ "preStop": hook });
+    pod
+}
+
+fn prestop(pod: &Value) -> &Value {
+    &pod["spec"]["containers"][0]["lifecycle"]["preStop"]
+}
+
+#[test]
+fn the_hook_of_every_container_is_held_except_other_sidecars() {
+    let mut pod = story();
+    for name in ["php", "istio-proxy"] {
+        pod["spec"]["containers"].as_array_mut().unwrap().push(json!({ "name": name }));
+    }
+    let injected = ordinary(&pod).pod;
+    let held =
+        json!({ "httpGet": { "path": "/prestop/container/php", "port": 15800, "scheme": "HTTP" } });
+    assert_eq!(injected["spec"]["containers"][1]["lifecycle"]["preStop"], held);
+    assert_eq!(injected["spec"]["containers"][2], pod["spec"]["containers"][2]);
+    let captured = ordinary(&with(pod.clone(), &[("prestop-containers", "captured")])).pod;
+    assert_eq!(captured["spec"]["containers"][1], pod["spec"]["containers"][1]);
+}
+
+#[test]
+fn a_hook_that_sleeps_becomes_the_floor_of_the_drain() {
+    for sleeping in [
+        json!({ "sleep": { "seconds": 12 } }),
+        json!({ "exec": { "command": ["sleep", "12"] } }),
+        json!({ "exec": { "command": ["/bin/sh", "-c", "sleep 12"] } }),
+        json!({ "exec": { "command": ["/bin/sh", "-c", " sleep 12s; "] } }),
+    ] {
+        let injected = native(&hook(&sleeping)).pod;
+        assert_eq!(variable(&injected, "LAMEDUCK_DRAIN_MIN"), Some("12s"), "{sleeping}");
+        assert_eq!(prestop(&injected)["httpGet"]["path"], "/prestop/container/ready-test");
+    }
+    let commands = ["sleep 12 && nginx -s quit", "sleep $N"];
+    for command in commands.map(|script| json!({ "exec": { "command": ["sh", "-c", script] } })) {
+        let injection = native(&hook(&command));
+        assert_eq!(prestop(&injection.pod), &command);
+        assert_eq!(injection.warnings.len(), 1);
+    }
+}
+
+#[test]
+fn a_call_of_the_users_is_made_after_the_drain() {
+    let call = json!({ "httpGet": { "path": "/bye", "port": "http", "httpHeaders": [{ "name": "A", "value": "$(B)" }] } });
+    let injected = native(&hook(&call)).pod;
+    assert_eq!(
+        variable(&injected, "LAMEDUCK_USER_PRESTOP"),
+        Some(
+            r#"{"ready-test":{"httpGet":{"path":"/bye","port":8080,"httpHeaders":[{"name":"A","value":"$$(B)"}]}}}"#
+        )
+    );
+}
+
+#[test]
+fn hooks_can_be_wrapped_slept_through_or_left_alone() {
+    let command = json!({ "exec": { "command": ["nginx", "-s", "quit"] } });
+    let pod = hook(&command);
+    let wrapped = native(&with(pod.clone(), &[("prestop", "wrap")])).pod;
+    let ours = "/lameduck-bin/lameduck prestop --admin 127.0.0.1:15800 --container ready-test -- nginx -s quit";
+    let words: Vec<&str> = ours.split(' ').collect();
+    assert_eq!(prestop(&wrapped)["exec"]["command"], json!(words));
+    assert_eq!(wrapped["spec"]["initContainers"][0]["name"], "lameduck-copy");
+    assert_eq!(wrapped["spec"]["volumes"][0]["emptyDir"]["medium"], "Memory");
+    let slept = native(&with(story(), &[("prestop", "sleep")])).pod;
+    assert_eq!(prestop(&slept), &json!({ "sleep": { "seconds": 60 } }));
+    assert_eq!(sidecar(&slept)["lifecycle"]["preStop"]["exec"]["command"][0], "/lameduck");
+    let alone = native(&with(pod.clone(), &[("prestop", "off")])).pod;
+    assert_eq!(prestop(&alone), &command);
+}
+
+#[test]
+fn hooks_carry_the_token() {
+    let asked = Asked { hook_token: Some("0123456789abcdef"), ..ASKED };
+    let injected = inject(&story(), &asked, &policy(36)).unwrap().pod;
+    let header = json!([{ "name": "Lameduck-Token", "value": "0123456789abcdef" }]);
+    assert_eq!(prestop(&injected)["httpGet"]["httpHeaders"], header);
+    assert_eq!(sidecar(&injected)["lifecycle"]["preStop"]["httpGet"]["httpHeaders"], header);
+    assert_eq!(variable(&injected, "LAMEDUCK_HOOK_TOKEN"), Some("0123456789abcdef"));
+}
+
+// === the sidecar ===
+
+#[test]
+fn a_guaranteed_pod_stays_guaranteed() {
+    let mut pod = story();
+    pod["spec"]["containers"][0]["resources"] =
+        json!({ "limits": { "cpu": "1", "memory": "1Gi" } });
+    let resources = &native(&pod).pod["spec"]["initContainers"][0]["resources"];
+    assert_eq!(resources["requests"], resources["limits"]);
+    assert_eq!(resources["limits"], json!({ "cpu": "100m", "memory": "64Mi" }));
+    let burstable = &native(&story()).pod["spec"]["initContainers"][0]["resources"];
+    assert_eq!(
+        burstable,
+        &json!({ "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } })
+    );
+}
+
+#[test]
+fn it_runs_as_whoever_the_image_says_unless_the_pod_is_root() {
+    assert_eq!(sidecar(&native(&story()).pod)["securityContext"]["runAsUser"], json!(null));
+    let mut pod = story();
+    pod["spec"]["securityContext"] = json!({ "runAsUser": 0 });
+    assert_eq!(sidecar(&native(&pod).pod)["securityContext"]["runAsUser"], 65532);
+}
+
+#[test]
+fn what_the_sidecar_would_refuse_is_refused_here() {
+    let skip = skipped(&with(story(), &[("keep-alive", "sometimes"), ("release", "GET /poll")]));
+    assert_eq!(skip.reason, SkipReason::InvalidConfig);
+    for part in [
+        "lameduck.dev/keep-alive=sometimes: expected ",
+        "lameduck.dev/release=GET /poll: expected ",
+    ] {
+        assert!(skip.detail.contains(part), "{skip}");
+    }
+    let env = r#"{"LAMEDUCK_WORKERS":"many"}"#;
+    assert_eq!(skipped(&with(story(), &[("env", env)])).reason, SkipReason::InvalidConfig);
+    let env = r#"{"LAMEDUCK_ROUTES":"1=2"}"#;
+    assert_eq!(skipped(&with(story(), &[("env", env)])).reason, SkipReason::InvalidConfig);
+}
+
+#[test]
+fn unknown_annotations_are_a_warning() {
+    let injection = native(&with(story(), &[("drain-timout", "5s")]));
+    assert_eq!(
+        injection.warnings,
+        ["annotation lameduck.dev/drain-timout is unknown: did you mean drain-timeout?"]
+    );
+    let annotations = &injection.pod["metadata"]["annotations"];
+    assert_eq!(annotations["lameduck.dev/inject-warnings"], injection.warnings[0]);
+}
+
+// === again, and back ===
+
+#[test]
+fn what_is_injected_is_not_injected_again() {
+    for injected in [native(&story()).pod, ordinary(&story()).pod] {
+        assert_eq!(skipped(&injected).reason, SkipReason::AlreadyInjected);
+    }
+}
+
+#[test]
+fn a_pod_that_lost_its_sidecar_gets_a_new_one_and_the_same() {
+    let injected = native(&story()).pod;
+    let mut lost = injected.clone();
+    lost["spec"]["initContainers"] = json!([]);
+    assert_eq!(native(&lost).pod, injected);
+}
+
+#[test]
+fn a_sidecar_that_another_webhook_broke_is_repaired() {
+    let mut broken = native(&story()).pod;
+    broken["spec"]["initContainers"][0].as_object_mut().unwrap().shift_remove("restartPolicy");
+    let repaired = native(&broken);
+    assert!(repaired.repaired);
+    assert_eq!(repaired.pod["spec"]["initContainers"], json!([]));
+    let sidecar = &repaired.pod["spec"]["containers"][1];
+    assert_eq!((&sidecar["name"], &sidecar["lifecycle"]), (&json!("lameduck"), &json!(null)));
+    assert_eq!(skipped(&repaired.pod).reason, SkipReason::AlreadyInjected);
+    assert_eq!(uninject(&repaired.pod), Some(story()));
+    broken["spec"]["restartPolicy"] = json!("Never");
+    let repaired = native(&broken);
+    assert_eq!(repaired.pod["spec"]["initContainers"][0]["restartPolicy"], "Always");
+}
+
+#[test]
+fn an_init_container_that_others_add_later_survives_the_undoing() {
+    let mut injected = native(&story()).pod;
+    injected["spec"]["initContainers"].as_array_mut().unwrap().push(json!({ "name": "later" }));
+    let undone = uninject(&injected).unwrap();
+    assert_eq!(undone["spec"]["initContainers"], json!([{ "name": "later" }]));
+}
