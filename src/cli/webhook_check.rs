@@ -2,7 +2,14 @@
 //!
 //! The pod asks for the sidecar, and the review says that it is a dry run. Nothing is created.
 
-use std::{fs, io::Write as _, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -42,7 +49,7 @@ pub(super) fn run(args: &WebhookCheckArgs) -> Result<ExitCode> {
     };
     let answer = block_on(asked).with_context(|| format!("{}", args.url))?;
     check(&answer).with_context(|| format!("{} answers {answer}", args.url))?;
-    writeln!(std::io::stdout(), "{} injects", args.url)?;
+    writeln!(io::stdout(), "{} injects", args.url)?;
     Ok(ExitCode::from(exit::OK))
 }
 
@@ -64,7 +71,7 @@ fn target(url: &Uri) -> Result<(String, u16)> {
 
 fn trust(args: &WebhookCheckArgs) -> Result<ClientConfig> {
     let path = args.ca.display();
-    let pem = fs::read(&args.ca).with_context(|| format!("--ca={path}"))?;
+    let pem = fs::read(&args.ca).map_err(|error| unreadable(&args.ca, &error))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.with_context(|| format!("--ca={path}"))?;
@@ -78,6 +85,13 @@ fn trust(args: &WebhookCheckArgs) -> Result<ClientConfig> {
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Issues {
+    let mut issues = Issues::none();
+    let problem = Problem::expected(format_args!("a readable file: {error}"));
+    issues.add_about(format!("--ca={}", path.display()), problem);
+    issues
 }
 
 async fn ask(url: &Uri, host: &str, port: u16, tls: ClientConfig) -> Result<Value> {
