@@ -6,6 +6,7 @@
 mod client;
 mod drain;
 mod env;
+mod inject;
 mod prestop;
 mod status;
 mod webhook_check;
@@ -14,14 +15,23 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::inject::{InjectArgs, UninjectArgs};
 use crate::{
     config::{Issues, Vars},
-    exit, units, webhook,
+    exit,
+    inject::{manifest::InSource, options::BadOption},
+    units, webhook,
 };
 
 /// Shown below every tool's options.
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 64 bad usage or configuration; 70 the sidecar can't be reached or refused; 75 the time was up.";
+
+/// Shown below the options of `inject` and `uninject`.
+const MANIFEST_EXIT_CODES: &str = "\
+Manifests are YAML with any number of documents, lists, or JSON. Documents that are not changed are copied byte for \
+byte; the others lose their comments. If anything can't be read, nothing is written.
+Exit codes: 0 done; 1 a manifest can't be read or written; 2 something was skipped and --strict was given; 64 bad usage.";
 
 /// Shown below the options of `proxy`.
 const PROXY_EXIT_CODES: &str = "\
@@ -102,6 +112,12 @@ pub enum Tool {
     /// Ask a running injector to inject a pod that is not there, and check the answer
     #[command(after_help = WEBHOOK_CHECK_EXIT_CODES)]
     WebhookCheck(WebhookCheckArgs),
+    /// Put the sidecar into the pods of manifests: YAML or JSON in, the same out
+    #[command(after_help = MANIFEST_EXIT_CODES)]
+    Inject(Box<InjectArgs>),
+    /// Make manifests what they were before `inject`
+    #[command(after_help = MANIFEST_EXIT_CODES)]
+    Uninject(UninjectArgs),
 }
 
 /// How to reach a running sidecar.
@@ -212,6 +228,8 @@ impl Tool {
             Self::Prestop(args) => prestop::run(args, vars),
             Self::Env(args) => env::run(args),
             Self::WebhookCheck(args) => webhook_check::run(args),
+            Self::Inject(args) => inject::run(args),
+            Self::Uninject(args) => inject::undo(args),
         };
         done.unwrap_or_else(|error| {
             let code = code_of(&error);
@@ -243,7 +261,13 @@ fn code_of(error: &anyhow::Error) -> u8 {
         // `lameduck env | head` got what it wanted.
         return exit::OK;
     }
-    if error.is::<Issues>() { exit::USAGE } else { exit::INTERNAL }
+    if error.is::<Issues>() || error.is::<BadOption>() {
+        exit::USAGE
+    } else if error.is::<inject::BadStream>() || error.is::<InSource>() {
+        exit::MANIFESTS
+    } else {
+        exit::INTERNAL
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, units::NotADuration> {

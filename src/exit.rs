@@ -1,9 +1,16 @@
 //! Pure. How the process may end: every exit code once.
 //!
-//! The numbers are those of BSD's `sysexits.h`, which other tools read the same way.
+//! The numbers are those of BSD's `sysexits.h`, which other tools read the same way; those of `inject` and `uninject`
+//! are what people who pipe manifests expect.
 
 /// Drained or stopped with nothing abandoned; a tool did what it was asked.
 pub const OK: u8 = 0;
+
+/// `inject`, `uninject`: the manifests can't be read or written; as kubectl has it.
+pub const MANIFESTS: u8 = 1;
+
+/// `inject --strict`: something was skipped.
+pub const SKIPPED: u8 = 2;
 
 /// `EX_USAGE`: bad configuration or usage; no port was bound.
 pub const USAGE: u8 = 64;

@@ -172,7 +172,7 @@ impl std::fmt::Display for SkipReason {
 pub fn inject(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<Injection, Skip> {
     match decide::decide(pod, asked, policy)? {
         Task::Inject(pod) => Injecting::new(pod, asked, policy)?.finish(),
-        Task::Repair => repair::repair(pod, asked),
+        Task::Repair => Ok(repair::repair(pod, asked)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! with TLS and the health port without; beside them a task keeps the certificate good and another one knows how old
 //! the nodes are. Not here: what is done to a pod ([`crate::inject`]).
 
+mod activity;
 mod answer;
 mod bundle;
 mod certs;
@@ -37,9 +38,10 @@ use tokio::{
 };
 
 use self::{
+    activity::Activity,
     answer::{CurrentPolicy, Injector},
     cluster::Cluster,
-    connections::{Activity, Port, serve},
+    connections::{Port, serve},
     counts::Counts,
     health::Health,
     identity::{Identity, Shown},

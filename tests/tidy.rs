@@ -141,6 +141,10 @@ const MAY_BROADCAST: &[(&str, &str)] = &[
     ("src/admin.rs", "carries nothing: it closes when the server's handle is dropped"),
     ("src/demo/pod.rs", "what the simulated kubelet thinks of a pod, which is no state of ours"),
     ("src/lifecycle/driver.rs", "publishes the phase"),
+    (
+        "src/webhook/stage.rs",
+        "how far the injector's end has come; it is another process and has no phase",
+    ),
 ];
 
 /// Tests that sleep, and why they can't wait for an event.
@@ -235,6 +239,13 @@ fn layers_import_downwards_only() {
         };
         check(&in_shipped(of_layer, |path| forbidden.iter().any(|above| path.is_in(above))));
     }
+}
+
+/// The sidecar holds no credentials because nothing in it could use any.
+#[test]
+fn only_the_injector_knows_the_kubernetes_api() {
+    let of_others = |source: &Source| !source.module().starts_with("crate::webhook");
+    check(&in_shipped(of_others, |path| path.is_in("kube") || path.is_in("k8s_openapi")));
 }
 
 #[test]

@@ -52,6 +52,10 @@ fn usage_is_as_documented() {
         "prestop --container app",
         "prestop --container app -- sh -c true",
         "env --format markdown",
+        "inject",
+        "inject -f a.yaml -f - --set drain-timeout=30s --set image=x --kube-version v1.31.4-gke.1 --strict",
+        "inject --native-sidecar false --name-port 8080=http --only-labelled --fix-services -o json",
+        "uninject -f a.yaml -o yaml",
     ] {
         let args = std::iter::once("lameduck").chain(line.split(' '));
         assert!(Cli::try_parse_from(args).is_ok(), "{line}");
@@ -68,7 +72,12 @@ fn wrong_usage_is_refused() {
         "drain --wait --timeout 30",
         "env --format yaml",
         "status --admin nowhere",
-        "inject",
+        "inject --set drain-timeout",
+        "inject --native-sidecar maybe",
+        "inject --kube-version 2",
+        "inject --name-port http",
+        "inject -o text",
+        "inject a.yaml",
     ] {
         let args = std::iter::once("lameduck").chain(line.split_whitespace());
         assert!(Cli::try_parse_from(args).is_err(), "{line}");

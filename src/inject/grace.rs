@@ -102,10 +102,10 @@ mod tests {
 
     #[test]
     fn a_users_sleep_is_the_floor_of_the_drain() {
-        let sleep = |slept| times(None, Duration::from_secs(slept), &Options::default()).unwrap();
-        assert_eq!(sleep(15).budget.drain_min(), Duration::from_secs(15));
-        assert_eq!(sleep(2).budget.drain_min(), Duration::from_secs(5));
-        let long = sleep(90);
+        let after = |slept| times(None, Duration::from_secs(slept), &Options::default()).unwrap();
+        assert_eq!(after(15).budget.drain_min(), Duration::from_secs(15));
+        assert_eq!(after(2).budget.drain_min(), Duration::from_secs(5));
+        let long = after(90);
         assert_eq!((long.pod, long.budget.drain_timeout().as_secs()), (125, 90));
     }
 

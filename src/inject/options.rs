@@ -6,7 +6,11 @@
 mod parse;
 mod table;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 
@@ -36,6 +40,8 @@ pub struct Options {
     pub app_port_env: String,
     /// Where the sidecar connects to.
     pub upstream_host: UpstreamHost,
+    /// The addresses at which the sidecar listens.
+    pub listen_host: IpAddr,
     /// The admin port, or the first that is tried.
     pub admin_port: u16,
     /// The first proxy port that is tried.
@@ -229,10 +235,14 @@ impl Options {
                 warnings.push(format!("annotation {DOMAIN}{key} is unknown{}", hint(key)));
                 continue;
             }
-            // The API server takes strings only; in a file a number may stand there, and it will say so itself.
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            if let Err(problem) = chosen.set(key, &text) {
-                bad.push(problem);
+            match value.as_str() {
+                Some(text) => bad.extend(chosen.set(key, text).err()),
+                // Unquoted, YAML makes a boolean of `off` and a number of `90`; the API server takes neither.
+                None => bad.push(BadOption {
+                    key: key.to_owned(),
+                    value: value.to_string(),
+                    expected: "a text: put the value in quotes".to_owned(),
+                }),
             }
         }
         if bad.is_empty() { Ok((chosen, warnings)) } else { Err(bad) }
@@ -249,6 +259,7 @@ impl Default for Options {
             app_port: None,
             app_port_env: String::new(),
             upstream_host: UpstreamHost::PodIp,
+            listen_host: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             admin_port: 0,
             proxy_port_base: 0,
             readiness: Readiness::Rewrite,

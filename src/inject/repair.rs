@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Asked, Injection, Skip,
+    Asked, Injection,
     decide::may_stay,
     names,
     pod::{self, List},
@@ -17,10 +17,7 @@ use super::{
 const NATIVE_ONLY: [&str; 3] = ["startupProbe", "lifecycle", "livenessProbe"];
 
 /// Puts the sidecar right.
-///
-/// # Errors
-/// None at present; the type is that of [`super::inject`].
-pub(super) fn repair(pod: &Value, asked: &Asked<'_>) -> Result<Injection, Skip> {
+pub(super) fn repair(pod: &Value, asked: &Asked<'_>) -> Injection {
     let mut pod = pod.clone();
     let summary = if may_stay(&pod, asked).is_ok() {
         move_out(&mut pod);
@@ -33,7 +30,7 @@ pub(super) fn repair(pod: &Value, asked: &Asked<'_>) -> Result<Injection, Skip> 
         "another webhook removes restartPolicy from init containers: it was built for Kubernetes before 1.28"
             .to_owned(),
     ];
-    Ok(Injection { pod, summary: summary.to_owned(), repaired: true, warnings })
+    Injection { pod, summary: summary.to_owned(), repaired: true, warnings }
 }
 
 /// From the init containers to the ordinary ones.

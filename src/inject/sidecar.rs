@@ -3,14 +3,19 @@
 //! Nothing in it needs a privilege, a volume or a fixed user: it passes Pod Security "restricted" and OpenShift's
 //! restricted-v2 as it is.
 
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
 use serde_json::{Map, Value, json};
 
 use super::{
     grace::Times,
     names,
-    options::{Options, Prestop, Shape, UpstreamCheck, UpstreamHost},
+    options::{KEYS, Options, Prestop, Shape, UpstreamCheck, UpstreamHost},
     pod::Object,
-    ports::Ports,
+    ports::{Captured, Ports},
     rewrite::{Probes, http_hook, prestop::Hooks},
 };
 use crate::{
@@ -157,7 +162,12 @@ impl Plan<'_> {
     /// All variables, those that are computed first.
     fn variables(&self) -> Vec<(String, String)> {
         let Self { options, ports, times, .. } = self;
-        let routes = ports.captured.iter().map(|port| format!("{}={}", port.proxy, port.app));
+        let everywhere = options.listen_host;
+        let route = |port: &Captured| match everywhere {
+            IpAddr::V4(_) => format!("{}={}", port.proxy, port.app),
+            IpAddr::V6(_) => format!("[{everywhere}]:{}={}", port.proxy, port.app),
+        };
+        let routes = ports.captured.iter().map(route);
         let host = match options.upstream_host {
             UpstreamHost::Loopback => "127.0.0.1",
             UpstreamHost::PodIp => "$(POD_IP)",
@@ -167,7 +177,7 @@ impl Plan<'_> {
         let mut put = |var: &vars::Var, value: String| all.push((var.name.to_owned(), value));
         put(&vars::ROUTES, routes.collect::<Vec<_>>().join(","));
         put(&vars::UPSTREAM_HOST, host.to_owned());
-        put(&vars::ADMIN_ADDR, format!("0.0.0.0:{}", ports.admin));
+        put(&vars::ADMIN_ADDR, SocketAddr::new(everywhere, ports.admin).to_string());
         if let Some(token) = self.token {
             put(&vars::HOOK_TOKEN, token.to_owned());
         }
@@ -179,11 +189,11 @@ impl Plan<'_> {
         if !self.hooks.calls.is_empty() {
             put(&vars::USER_PRESTOP, document(&self.hooks.calls));
         }
-        put(&vars::DRAIN_TIMEOUT, format_duration(budget.drain_timeout()));
-        put(&vars::DRAIN_MIN, format_duration(budget.drain_min()));
-        put(&vars::DRAIN_QUIET, format_duration(budget.drain_quiet()));
-        put(&vars::CONTAINER_DRAIN_TIMEOUT, format_duration(budget.container_drain_timeout()));
-        put(&vars::TERMINATION_GRACE_PERIOD, format_duration(budget.grace_period()));
+        put(&vars::DRAIN_TIMEOUT, seconds(budget.drain_timeout()));
+        put(&vars::DRAIN_MIN, seconds(budget.drain_min()));
+        put(&vars::DRAIN_QUIET, seconds(budget.drain_quiet()));
+        put(&vars::CONTAINER_DRAIN_TIMEOUT, seconds(budget.container_drain_timeout()));
+        put(&vars::TERMINATION_GRACE_PERIOD, seconds(budget.grace_period()));
         let passed = options.variables.iter().map(|(name, value)| (name.clone(), escape(value)));
         all.extend(passed);
         all
@@ -213,8 +223,9 @@ impl Plan<'_> {
         let Shape { cpu_request, memory_request, cpu_limit, memory_limit, .. } =
             &self.options.shape;
         if self.guaranteed {
-            let default = Options::default().shape.cpu_request == *cpu_request;
-            let cpu = if default { GUARANTEED_CPU } else { cpu_request };
+            let mut key = KEYS.iter().filter(|key| key.name == "cpu-request");
+            let is_default = key.any(|key| key.default == Some(cpu_request));
+            let cpu = if is_default { GUARANTEED_CPU } else { cpu_request };
             let cpu = cpu_limit.as_deref().unwrap_or(cpu);
             let memory = memory_limit.as_ref().unwrap_or(memory_request);
             let same = json!({ "cpu": cpu, "memory": memory });
@@ -243,6 +254,14 @@ fn probe(path: &str, admin: u16, period: u32, failures: u32) -> Value {
         "timeoutSeconds": 1,
         "failureThreshold": failures,
     })
+}
+
+/// A duration as pods write theirs: in seconds, as long as it has no part of one.
+fn seconds(duration: Duration) -> String {
+    if duration.subsec_nanos() > 0 {
+        return format_duration(duration);
+    }
+    format!("{}s", duration.as_secs())
 }
 
 /// JSON as the value of a variable.

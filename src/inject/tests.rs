@@ -67,8 +67,7 @@ pub(super) fn sidecar(pod: &Value) -> &Value {
 }
 
 /// A variable of the sidecar.
-#[track_caller]
 pub(super) fn variable<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
-    let mut env = sidecar(pod)["env"].as_array().unwrap().iter();
-    env.find(|var| var["name"] == name).map(|var| var["value"].as_str().unwrap())
+    let mut env = sidecar(pod)["env"].as_array().into_iter().flatten();
+    env.find(|var| var["name"] == name)?["value"].as_str()
 }

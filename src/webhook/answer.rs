@@ -179,11 +179,10 @@ impl Answer for Injector {
             }
             Err(refusal) => {
                 self.0.counts.count(Ended::Failed, took);
-                match &refusal {
-                    Refusal::Internal(error) => {
-                        tracing::error!(event = "review_failed", %error, "a review could not be answered");
-                    }
-                    refusal => tracing::debug!(event = "refused", error = %refusal, "no review"),
+                if let Refusal::Internal(error) = &refusal {
+                    tracing::error!(event = "review_failed", %error, "a review could not be answered");
+                } else {
+                    tracing::debug!(event = "refused", error = %refusal, "no review");
                 }
                 refusal.response()
             }

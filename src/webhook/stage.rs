@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::connections::Activity;
+use super::activity::Activity;
 use crate::{clock::Clock, units::Uptime};
 
 /// After SIGTERM nothing is refused for so long: kube-proxies need that to send the API server elsewhere.

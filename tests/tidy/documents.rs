@@ -28,6 +28,11 @@ fn readme_holds_the_variables_table() {
     generated("README.md", "variables", &table);
 }
 
+#[test]
+fn readme_holds_the_annotations_table() {
+    generated("README.md", "annotations", &lameduck::inject::options::markdown_table());
+}
+
 /// The map is made from the first sentence of each module's documentation.
 #[test]
 fn architecture_holds_the_map_of_the_code() {

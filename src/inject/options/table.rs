@@ -1,6 +1,9 @@
 //! Pure. Every key once: its name, its default, the variable it becomes, what it means.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use super::{
     Options,
@@ -62,6 +65,9 @@ keys! {
     "protocol", None, Some(&vars::UPSTREAM_PROTOCOL),
         "what the app speaks: `auto`, `http1` or `h2c`",
         |o, v| o.pass(&vars::UPSTREAM_PROTOCOL, v)?;
+    "listen-host", Some("0.0.0.0"), None,
+        "the addresses at which the sidecar listens: `0.0.0.0`, or `::` for both families where pods have IPv6 addresses",
+        |o, v| o.listen_host = choice(v, &[("0.0.0.0", Ipv4Addr::UNSPECIFIED.into()), ("::", Ipv6Addr::UNSPECIFIED.into())])?;
     "admin-port", Some("15800"), Some(&vars::ADMIN_ADDR),
         "the admin port; the next free one if a container declares it",
         |o, v| o.admin_port = port(v)?;

@@ -58,3 +58,10 @@ fn annotations_of_others_and_those_that_choose_nothing_are_passed_over() {
         Options::default().with_annotations(annotations.as_object().unwrap()).unwrap();
     assert_eq!((options.drain_min, warnings.len()), (Duration::from_secs(1), 0));
 }
+
+#[test]
+fn a_value_that_yaml_made_a_boolean_of_is_told_to_be_quoted() {
+    let annotations = serde_json::json!({ "lameduck.dev/prestop": false });
+    let bad = Options::default().with_annotations(annotations.as_object().unwrap()).unwrap_err();
+    assert_eq!(bad[0].to_string(), "prestop=false: expected a text: put the value in quotes");
+}

@@ -115,12 +115,11 @@ impl Hooks {
 // === helpers ===
 
 fn is_concerned(name: &str, options: &Options, ports: &Ports) -> bool {
-    let wanted = match &options.prestop_containers {
+    match &options.prestop_containers {
         PrestopContainers::All => !options.exclude_containers.iter().any(|other| other == name),
         PrestopContainers::Captured => ports.captured.iter().any(|port| port.container == name),
         PrestopContainers::Named(names) => names.iter().any(|wanted| wanted == name),
-    };
-    wanted
+    }
 }
 
 fn theirs(container: &Object) -> Theirs<'_> {

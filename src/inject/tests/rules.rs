@@ -324,7 +324,7 @@ fn hooks_can_be_wrapped_slept_through_or_left_alone() {
     let slept = native(&with(story(), &[("prestop", "sleep")])).pod;
     assert_eq!(prestop(&slept), &json!({ "sleep": { "seconds": 60 } }));
     assert_eq!(sidecar(&slept)["lifecycle"]["preStop"]["exec"]["command"][0], "/lameduck");
-    let alone = native(&with(pod.clone(), &[("prestop", "off")])).pod;
+    let alone = native(&with(pod, &[("prestop", "off")])).pod;
     assert_eq!(prestop(&alone), &command);
 }
 
@@ -361,6 +361,13 @@ fn it_runs_as_whoever_the_image_says_unless_the_pod_is_root() {
     let mut pod = story();
     pod["spec"]["securityContext"] = json!({ "runAsUser": 0 });
     assert_eq!(sidecar(&native(&pod).pod)["securityContext"]["runAsUser"], 65532);
+}
+
+#[test]
+fn it_listens_for_both_families_if_told() {
+    let injected = native(&with(story(), &[("listen-host", "::")])).pod;
+    assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("[::]:15801=8080"));
+    assert_eq!(variable(&injected, "LAMEDUCK_ADMIN_ADDR"), Some("[::]:15800"));
 }
 
 #[test]

@@ -13,9 +13,13 @@ const SELF_MANAGED: &str =
 
 fn read(line: &str, file: Option<&str>) -> Result<Settings, Issues> {
     let line = std::iter::once("injector").chain(line.split_whitespace());
-    let mut flags = Line::try_parse_from(line).unwrap().flags;
+    let mut flags = flags(line);
     flags.config = file.map(|_| PathBuf::from("c.yaml"));
     Settings::read(&flags, file.map(|text| Ok(text.to_owned())))
+}
+
+fn flags(line: impl Iterator<Item = impl Into<std::ffi::OsString> + Clone>) -> Flags {
+    Line::try_parse_from(line).unwrap().flags
 }
 
 #[track_caller]

@@ -1,0 +1,68 @@
+//! `lameduck inject` and `lameduck uninject`: manifests in, manifests out, and a report on standard error.
+//!
+//! All or nothing: a pipe into `kubectl apply` must not get the half of it. Not here: what is done to manifests.
+
+mod args;
+mod sources;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+pub use self::args::{InjectArgs, UninjectArgs};
+use self::{args::Format, sources::Text};
+use crate::{
+    exit,
+    inject::{
+        self,
+        manifest::{
+            Manifests,
+            apply::{self, Settings},
+            render::{Output, render},
+            report::Report,
+        },
+    },
+};
+
+/// A stream that can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BadStream(String);
+
+pub(super) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
+    let settings: Settings = args.settings()?;
+    let texts = sources::read(&args.input)?;
+    let report = rewrite(&texts, args.output, |manifests| {
+        apply::inject(manifests, &settings, &inject::inject)
+    })?;
+    let failed = args.strict && report.has_skipped();
+    Ok(ExitCode::from(if failed { exit::SKIPPED } else { exit::OK }))
+}
+
+pub(super) fn undo(args: &UninjectArgs) -> anyhow::Result<ExitCode> {
+    let texts = sources::read(&args.input)?;
+    rewrite(&texts, args.output, |manifests| apply::uninject(manifests, &inject::uninject))?;
+    Ok(ExitCode::from(exit::OK))
+}
+
+fn rewrite(
+    texts: &[Text],
+    output: Option<Format>,
+    change: impl FnOnce(&mut Manifests<'_>) -> Report,
+) -> anyhow::Result<Report> {
+    let sources: Vec<_> = texts.iter().map(Text::source).collect();
+    let mut manifests = Manifests::read(&sources)?;
+    let report = change(&mut manifests);
+    let written = render(&manifests, output.map_or(Output::AsTheyCame, Format::output))?;
+    tell(&report);
+    let mut out = io::stdout().lock();
+    out.write_all(written.as_bytes())?;
+    out.flush()?;
+    Ok(report)
+}
+
+#[allow(clippy::print_stderr, reason = "standard output is the manifests'")]
+fn tell(report: &Report) {
+    eprint!("{report}");
+}

@@ -1,0 +1,157 @@
+//! What can be asked of `inject` and `uninject`.
+
+use clap::{Args, ValueEnum};
+
+use crate::inject::{
+    Policy,
+    manifest::{apply::Settings, named::NamedPort, render::Output},
+    options::{BadOption, Options},
+};
+
+/// The minor version that is assumed if nobody says one: the newest that this was written for.
+const NEWEST_KUBERNETES: u32 = 36;
+
+/// Where Kubernetes runs its own pods; the webhook leaves these alone, too.
+const EXCLUDED_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
+/// Where the manifests are.
+#[derive(Clone, Debug, Args)]
+pub struct Input {
+    /// A file of manifests, or - for standard input, which is the default; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub files: Vec<String>,
+}
+
+/// Options of `inject`.
+#[derive(Clone, Debug, Args)]
+pub struct InjectArgs {
+    /// Where the manifests are.
+    #[command(flatten)]
+    pub input: Input,
+    /// A choice, as the annotation lameduck.dev/KEY makes it for a pod; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+    /// Whether the sidecar is an init container that stays: auto, true or false; the same as --set native-sidecar=…
+    #[arg(long, value_name = "WHETHER", value_parser = ["auto", "true", "false"])]
+    pub native_sidecar: Option<String>,
+    /// The oldest kubelet's version, such as 1.33; by default the newest that is known
+    #[arg(long, value_name = "VERSION", value_parser = minor_version)]
+    pub kube_version: Option<u32>,
+    /// The container whose ports are taken over; the same as --set container=…
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// Which ports are taken over, by name or number, comma-separated; the same as --set ports=…
+    #[arg(long, value_name = "PORTS")]
+    pub ports: Option<String>,
+    /// Name a container port that has no name, so that it can be taken over; may be given several times
+    #[arg(long, value_name = "NUMBER=NAME")]
+    pub name_port: Vec<NamedPort>,
+    /// The sidecar's image; the same as --set image=…
+    #[arg(long, value_name = "REF")]
+    pub image: Option<String>,
+    /// Only pods labelled lameduck.dev/inject: enabled, or in a Namespace of these manifests that is; without it, all
+    /// that do not opt out
+    #[arg(long)]
+    pub only_labelled: bool,
+    /// Change Services that lead past the sidecar by number: to the port's name
+    #[arg(long)]
+    pub fix_services: bool,
+    /// A token that probes and hooks carry, so that nobody else can call the hooks
+    #[arg(long, value_name = "TOKEN", value_parser = token)]
+    pub hook_token: Option<String>,
+    /// Fail if something was skipped, unless it opted out, was not asked for, or has the sidecar already
+    #[arg(long)]
+    pub strict: bool,
+    /// yaml = turn JSON into YAML; json = one JSON object, a List if there are several; by default as they came
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub output: Option<Format>,
+}
+
+/// Options of `uninject`.
+#[derive(Clone, Debug, Args)]
+pub struct UninjectArgs {
+    /// Where the manifests are.
+    #[command(flatten)]
+    pub input: Input,
+    /// yaml = turn JSON into YAML; json = one JSON object, a List if there are several; by default as they came
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub output: Option<Format>,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub enum Format {
+    /// One object.
+    Json,
+    /// Documents.
+    Yaml,
+}
+
+// === impl InjectArgs ===
+
+impl InjectArgs {
+    /// What the options mean together.
+    pub(super) fn settings(&self) -> Result<Settings, BadOption> {
+        let mut defaults = Options::default();
+        for (key, value) in &self.set {
+            defaults.set(key, value)?;
+        }
+        let short = [
+            ("native-sidecar", &self.native_sidecar),
+            ("container", &self.container),
+            ("ports", &self.ports),
+            ("image", &self.image),
+        ];
+        for (key, value) in short {
+            if let Some(value) = value {
+                defaults.set(key, value)?;
+            }
+        }
+        Ok(Settings {
+            policy: Policy {
+                defaults,
+                kubernetes: Some(self.kube_version.unwrap_or(NEWEST_KUBERNETES)),
+                excluded_namespaces: EXCLUDED_NAMESPACES.map(str::to_owned).to_vec(),
+            },
+            only_labelled: self.only_labelled,
+            fix_services: self.fix_services,
+            hook_token: self.hook_token.clone(),
+            named_ports: self.name_port.clone(),
+        })
+    }
+}
+
+// === impl Format ===
+
+impl Format {
+    pub(super) fn output(self) -> Output {
+        match self {
+            Self::Json => Output::Json,
+            Self::Yaml => Output::Yaml,
+        }
+    }
+}
+
+// === helpers ===
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) =
+        text.split_once('=').ok_or("expected KEY=VALUE such as drain-timeout=30s")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// `1.33`, `v1.33.5`, `v1.33.5-gke.1200`.
+fn minor_version(text: &str) -> Result<u32, String> {
+    let rest = text.strip_prefix('v').unwrap_or(text).strip_prefix("1.");
+    let minor = rest.map(|rest| rest.split(['.', '+', '-']).next().unwrap_or(rest));
+    minor
+        .and_then(|minor| minor.parse().ok())
+        .ok_or_else(|| "expected a version such as 1.33".to_owned())
+}
+
+/// It travels in a header, and in an environment variable.
+fn token(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text.to_owned()) } else { Err("expected visible ASCII characters".to_owned()) }
+}

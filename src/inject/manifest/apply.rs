@@ -1,0 +1,352 @@
+//! Pure. The sidecar for every pod template in the manifests, and what else in them has to know of it.
+//!
+//! What is done to a pod is an argument, because it is decided elsewhere: [`crate::inject::inject`].
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::{
+    Manifests,
+    named::{self, NamedPort},
+    objects::{Object, Role, entries, objects, text},
+    pods::Pods,
+    policies,
+    report::{Entry, Outcome, Report},
+    services::{self, Bypass},
+};
+use crate::inject::{
+    Asked, Gate, Injection, Policy, Skip, SkipReason,
+    names::{DOMAIN, INJECT},
+};
+
+/// Where objects without a namespace go if nobody says otherwise.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// What is done to a pod.
+pub type Core<'a> = &'a dyn Fn(&Value, &Asked<'_>, &Policy) -> Result<Injection, Skip>;
+
+/// What is done to an injected pod.
+pub type Undo<'a> = &'a dyn Fn(&Value) -> Option<Value>;
+
+/// What is the same for a whole run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The injector's policy.
+    pub policy: Policy,
+    /// Only pods that ask for it, or whose namespace does in the same manifests.
+    pub only_labelled: bool,
+    /// Whether Services are changed that lead past a sidecar.
+    pub fix_services: bool,
+    /// The token that hooks carry.
+    pub hook_token: Option<String>,
+    /// Names for ports that have none.
+    pub named_ports: Vec<NamedPort>,
+}
+
+/// Puts the sidecar into every pod template that is to have it.
+pub fn inject(manifests: &mut Manifests<'_>, settings: &Settings, core: Core<'_>) -> Report {
+    let found = find(manifests);
+    let mut run =
+        Run { settings, core, namespaces: namespaces(manifests, &found), pods: Vec::new() };
+    let mut told: HashMap<usize, Entry> = HashMap::new();
+    for (place, (index, object)) in found.iter().enumerate() {
+        let Role::Workload { template, job } = object.role else { continue };
+        let document = &mut manifests.documents[*index];
+        let (entry, changed) = run.workload(&mut document.value, object, template, job);
+        document.changed |= changed;
+        told.insert(place, entry);
+    }
+    for (place, (index, object)) in found.iter().enumerate() {
+        let document = &mut manifests.documents[*index];
+        let entry = match object.role {
+            Role::Service => {
+                let (entry, changed) = run.service(&mut document.value, object);
+                document.changed |= changed;
+                entry
+            }
+            Role::NetworkPolicy => run.network_policy(&document.value, object),
+            Role::Workload { .. } => {
+                let headless = run.unseen_service(manifests, &found, *index, object);
+                if let (Some(entry), Some(warning)) = (told.get_mut(&place), headless) {
+                    entry.warnings.push(warning);
+                }
+                continue;
+            }
+            Role::Namespace | Role::Other => continue,
+        };
+        told.insert(place, entry);
+    }
+    report(manifests, told)
+}
+
+/// Makes everything what it was before [`inject`].
+pub fn uninject(manifests: &mut Manifests<'_>, undo: Undo<'_>) -> Report {
+    let mut told = HashMap::new();
+    for (place, (index, object)) in find(manifests).iter().enumerate() {
+        let document = &mut manifests.documents[*index];
+        let restored = match object.role {
+            Role::Workload { template, .. } => {
+                let pod = document.value.pointer_mut(&format!("{}{template}", object.pointer));
+                pod.is_some_and(|pod| restore_pod(pod, undo))
+            }
+            Role::Service => {
+                document.value.pointer_mut(&object.pointer).is_some_and(services::restore)
+            }
+            Role::Namespace | Role::NetworkPolicy | Role::Other => false,
+        };
+        if restored {
+            document.changed = true;
+            let object = object.name(&document.value);
+            told.insert(place, Entry { object, outcome: Outcome::Restored, warnings: Vec::new() });
+        }
+    }
+    report(manifests, told)
+}
+
+fn restore_pod(pod: &mut Value, undo: Undo<'_>) -> bool {
+    let mut injected = pod.clone();
+    let given = named::take_note(&mut injected);
+    let Some(mut before) = undo(&injected) else { return false };
+    given.undo(&mut before);
+    *pod = before;
+    true
+}
+
+/// What holds for all objects of a run.
+struct Run<'a> {
+    settings: &'a Settings,
+    core: Core<'a>,
+    /// What the manifests label their namespaces.
+    namespaces: HashMap<String, String>,
+    pods: Vec<Pods>,
+}
+
+// === impl Run ===
+
+impl Run<'_> {
+    fn workload(
+        &mut self,
+        document: &mut Value,
+        object: &Object,
+        template: &str,
+        job: bool,
+    ) -> (Entry, bool) {
+        let mut entry = Entry {
+            object: object.name(document),
+            outcome: Outcome::Untouched,
+            warnings: Vec::new(),
+        };
+        let namespace = object.namespace(document).map(str::to_owned);
+        entry.warnings.extend(misplaced(object.of(document), template));
+        let Some(pod) = document.pointer_mut(&format!("{}{template}", object.pointer)) else {
+            entry.outcome = without_template(object.of(document), template);
+            return (entry, false);
+        };
+        let before = pod.clone();
+        let changed = match self.pod(pod, namespace.as_deref(), job) {
+            Ok(injection) => {
+                entry.outcome = Outcome::Injected(injection.summary);
+                entry.warnings.extend(injection.warnings);
+                *pod = injection.pod;
+                true
+            }
+            Err(skip) => {
+                entry.outcome = skipped(skip);
+                false
+            }
+        };
+        self.pods.push(Pods::new(entry.object.clone(), namespace.as_deref(), &before, pod));
+        (entry, changed)
+    }
+
+    fn pod(&self, pod: &Value, namespace: Option<&str>, job: bool) -> Result<Injection, Skip> {
+        let Settings { policy, only_labelled, hook_token, named_ports, .. } = self.settings;
+        let gate = match namespace.and_then(|name| self.namespaces.get(name)).map(String::as_str) {
+            Some("enabled") => Gate::NotOptedOut,
+            Some("disabled") => Gate::Labelled,
+            Some(_) | None if *only_labelled => Gate::Labelled,
+            Some(_) | None => Gate::NotOptedOut,
+        };
+        let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
+        let asked = Asked { namespace, gate, job, hook_token: hook_token.as_deref() };
+        let Some(named) = named::name_ports(pod, named_ports) else {
+            return (self.core)(pod, &asked, policy);
+        };
+        let mut injection = (self.core)(&named, &asked, policy)?;
+        named::note(&mut injection.pod, pod, &named);
+        Ok(injection)
+    }
+
+    fn service(&self, document: &mut Value, object: &Object) -> (Entry, bool) {
+        let mut entry = Entry {
+            object: object.name(document),
+            outcome: Outcome::Untouched,
+            warnings: Vec::new(),
+        };
+        let namespace = object.namespace(document).map(str::to_owned);
+        let mut fixed = Vec::new();
+        for bypass in services::bypasses(object.of(document), namespace.as_deref(), &self.pods) {
+            match &bypass {
+                Bypass::Number { index, port, name, without_name: None, .. }
+                    if self.settings.fix_services =>
+                {
+                    let service = document.pointer_mut(&object.pointer);
+                    if service.is_some_and(|service| services::fix(service, *index, name)) {
+                        fixed.push(format!("port {port} leads to {name}"));
+                        continue;
+                    }
+                }
+                Bypass::Headless { .. } | Bypass::Number { .. } => {}
+            }
+            entry.warnings.push(bypass.to_string());
+        }
+        let changed = !fixed.is_empty();
+        if changed {
+            entry.outcome = Outcome::Fixed(fixed.join(", "));
+        }
+        (entry, changed)
+    }
+
+    fn network_policy(&self, document: &Value, object: &Object) -> Entry {
+        let namespace = object.namespace(document);
+        let warnings = policies::blocked(object.of(document), namespace, &self.pods);
+        Entry { object: object.name(document), outcome: Outcome::Untouched, warnings }
+    }
+
+    /// A StatefulSet's Service gives its pods names, and is headless as a rule.
+    fn unseen_service(
+        &self,
+        manifests: &Manifests<'_>,
+        found: &[(usize, Object)],
+        index: usize,
+        object: &Object,
+    ) -> Option<String> {
+        let document = &manifests.documents[index].value;
+        let owner = object.name(document);
+        let injected = self.pods.iter().find(|pods| pods.owner == owner && pods.renumbered)?;
+        let number = injected.captured.first()?.app;
+        let service =
+            text(object.of(document), "/spec/serviceName").filter(|name| !name.is_empty())?;
+        let is_here = found.iter().any(|(index, other)| {
+            let document = &manifests.documents[*index].value;
+            other.role == Role::Service
+                && text(other.of(document), "/metadata/name") == Some(service)
+                && other.namespace(document) == injected.namespace.as_deref()
+        });
+        (!is_here).then(|| {
+            format!(
+                "its service {service} is not among these manifests; if it is headless, clients connect to port \
+                 {number} of the app itself, past the sidecar"
+            )
+        })
+    }
+}
+
+// === helpers ===
+
+/// Every object, with the index of its document.
+fn find(manifests: &Manifests<'_>) -> Vec<(usize, Object)> {
+    let documents = manifests.documents.iter().enumerate();
+    documents
+        .flat_map(|(index, document)| {
+            objects(&document.value).into_iter().map(move |object| (index, object))
+        })
+        .collect()
+}
+
+fn namespaces(manifests: &Manifests<'_>, found: &[(usize, Object)]) -> HashMap<String, String> {
+    let namespaces = found.iter().filter(|(_, object)| object.role == Role::Namespace);
+    let labelled = namespaces.filter_map(|(index, object)| {
+        let namespace = object.of(&manifests.documents[*index].value);
+        let (_, label) = entries(namespace, "/metadata/labels").find(|(key, _)| *key == INJECT)?;
+        Some((text(namespace, "/metadata/name")?.to_owned(), label.as_str()?.to_owned()))
+    });
+    labelled.collect()
+}
+
+/// What stands on the workload and has no effect there.
+fn misplaced(workload: &Value, template: &str) -> Vec<String> {
+    if template.is_empty() {
+        return Vec::new();
+    }
+    let path = template.trim_start_matches('/').replace('/', ".");
+    let missing = |below: &str, key: &str| {
+        !entries(workload, &format!("{template}{below}")).any(|(other, _)| other == key)
+    };
+    let labels = entries(workload, "/metadata/labels")
+        .filter(|(key, _)| *key == INJECT)
+        .map(|(key, _)| ("label", "labels", key));
+    let annotations =
+        entries(workload, "/metadata/annotations").filter(|(key, _)| key.starts_with(DOMAIN));
+    let annotations = annotations.map(|(key, _)| ("annotation", "annotations", key));
+    let misplaced = labels
+        .chain(annotations)
+        .filter(|(_, below, key)| missing(&format!("/metadata/{below}"), key));
+    misplaced
+        .map(|(what, below, key)| {
+            format!("the {what} {key} has no effect here; put it into {path}.metadata.{below}")
+        })
+        .collect()
+}
+
+fn without_template(workload: &Value, template: &str) -> Outcome {
+    let path = template.trim_start_matches('/').replace('/', ".");
+    let reference = workload.pointer("/spec/workloadRef");
+    let detail = match reference
+        .map(|reference| (text(reference, "/kind"), text(reference, "/name")))
+    {
+        Some((Some(kind), Some(name))) => {
+            format!("its pods are those of {}/{name}, which is to be injected", kind.to_lowercase())
+        }
+        Some(_) | None => format!("it has no {path}"),
+    };
+    Outcome::Skipped { reason: "no-template", detail, asked_for: false }
+}
+
+fn skipped(skip: Skip) -> Outcome {
+    let asked_for = match skip.reason {
+        SkipReason::AlreadyInjected | SkipReason::NotRequested | SkipReason::OptedOut => true,
+        SkipReason::ExcludedNamespace
+        | SkipReason::HostNetwork
+        | SkipReason::InvalidConfig
+        | SkipReason::JobOwned
+        | SkipReason::MirrorPod
+        | SkipReason::NoContainers
+        | SkipReason::NoNamedPort
+        | SkipReason::PortEnvValueFrom
+        | SkipReason::PortNotFound
+        | SkipReason::RestartPolicyNever
+        | SkipReason::SidecarExists
+        | SkipReason::Windows => false,
+    };
+    Outcome::Skipped { reason: skip.reason.name(), detail: skip.detail, asked_for }
+}
+
+/// In the order of the manifests; documents that are no objects and doubtful ones are told, too.
+fn report(manifests: &Manifests<'_>, mut told: HashMap<usize, Entry>) -> Report {
+    let mut entries = Vec::new();
+    let found = find(manifests);
+    for (index, document) in manifests.documents.iter().enumerate() {
+        let own = found.iter().enumerate().filter(|(_, (of, _))| *of == index);
+        entries.extend(own.filter_map(|(place, _)| told.remove(&place)));
+        let mut warnings = Vec::new();
+        let is_object =
+            ["/apiVersion", "/kind"].iter().all(|key| text(&document.value, key).is_some());
+        if !is_object && !document.value.is_null() {
+            warnings.push(
+                "no Kubernetes object: apiVersion and kind are missing; copied as it is".to_owned(),
+            );
+        }
+        // What is changed and doubtful is refused when it is written.
+        let doubts = document.doubts.iter().filter(|_| !document.changed);
+        warnings.extend(
+            doubts.map(|doubt| format!("line {}: {}; copied as it is", doubt.line, doubt.what)),
+        );
+        if !warnings.is_empty() {
+            let object = format!("{}:{}", document.source, document.line());
+            entries.push(Entry { object, outcome: Outcome::Untouched, warnings });
+        }
+    }
+    Report { entries }
+}

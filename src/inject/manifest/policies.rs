@@ -1,0 +1,172 @@
+//! Pure. NetworkPolicies that let the app's port in by number: what was sent there now arrives at the sidecar's.
+
+use serde_json::{Map, Value};
+
+use super::{
+    objects::{entries, items, text},
+    pods::{Captured, Pods},
+};
+
+/// What such a policy would block, each in one sentence that says what to write.
+#[must_use]
+pub fn blocked(policy: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<String> {
+    let mut found = Vec::new();
+    for pods in pods.iter().filter(|pods| !pods.captured.is_empty()) {
+        let same_namespace = pods.namespace.as_deref() == namespace;
+        if same_namespace
+            && is_about(policy, "Ingress")
+            && matches(&policy["spec"]["podSelector"], &pods.labels)
+        {
+            let blocked = items(policy, "/spec/ingress").flat_map(|rule| by(rule, pods));
+            found.extend(blocked.map(|port| sentence("lets", "in", port, pods)));
+        }
+        if is_about(policy, "Egress") {
+            let rules =
+                items(policy, "/spec/egress").filter(|rule| leads_to(rule, same_namespace, pods));
+            let blocked = rules.flat_map(|rule| by(rule, pods));
+            found.extend(blocked.map(|port| sentence("lets", "out", port, pods)));
+        }
+    }
+    found.dedup();
+    found
+}
+
+fn sentence(verb: &str, way: &str, port: &Captured, pods: &Pods) -> String {
+    let Captured { name, proxy, app } = port;
+    format!(
+        "it {verb} port {app} {way}, but {} is now reached at {proxy}; write port: {name}, or add {proxy}",
+        pods.owner
+    )
+}
+
+/// The captured ports that a rule lets through by their old number alone.
+fn by<'p>(rule: &Value, pods: &'p Pods) -> Vec<&'p Captured> {
+    let admits = |number: u64, name: Option<&str>| {
+        items(rule, "/ports").any(|port| {
+            if text(port, "/protocol").is_some_and(|protocol| protocol != "TCP") {
+                return false;
+            }
+            let end = port.get("endPort").and_then(Value::as_u64);
+            match port.get("port") {
+                None | Some(Value::Null) => true,
+                Some(Value::String(named)) => Some(named.as_str()) == name,
+                Some(first) => first
+                    .as_u64()
+                    .is_some_and(|first| (first..=end.unwrap_or(first)).contains(&number)),
+            }
+        })
+    };
+    pods.captured
+        .iter()
+        .filter(|port| admits(port.app, None) && !admits(port.proxy, Some(&port.name)))
+        .collect()
+}
+
+/// Whether an egress rule is for these pods. What other namespaces are labelled can't be seen here.
+fn leads_to(rule: &Value, same_namespace: bool, pods: &Pods) -> bool {
+    let mut peers = items(rule, "/to").peekable();
+    if peers.peek().is_none() {
+        return true;
+    }
+    peers.any(|peer| {
+        let in_reach = same_namespace || peer.get("namespaceSelector").is_some();
+        in_reach && peer.get("podSelector").is_some_and(|selector| matches(selector, &pods.labels))
+    })
+}
+
+/// Without `policyTypes` a policy is about ingress, and about egress if it has such rules.
+fn is_about(policy: &Value, direction: &str) -> bool {
+    match policy.pointer("/spec/policyTypes") {
+        None | Some(Value::Null) => true,
+        Some(_) => items(policy, "/spec/policyTypes").any(|kind| kind == direction),
+    }
+}
+
+/// Whether a label selector selects what is labelled so; an empty one selects everything.
+fn matches(selector: &Value, labels: &Map<String, Value>) -> bool {
+    let equal =
+        entries(selector, "/matchLabels").all(|(key, value)| labels.get(key) == Some(value));
+    equal
+        && items(selector, "/matchExpressions").all(|expression| {
+            let label = text(expression, "/key").and_then(|key| labels.get(key));
+            let is_listed = || items(expression, "/values").any(|value| Some(value) == label);
+            match text(expression, "/operator") {
+                Some("In") => is_listed(),
+                Some("NotIn") => !is_listed(),
+                Some("Exists") => label.is_some(),
+                Some("DoesNotExist") => label.is_none(),
+                // The API server refuses it.
+                Some(_) | None => false,
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pods() -> Vec<Pods> {
+        let port = json!({"container": "web", "name": "http", "proxy": 15801, "app": 8080});
+        let status = json!({"capture": "renumber", "ports": [port]}).to_string();
+        let template = json!({"metadata": {"labels": {"app": "web"}, "annotations": {"lameduck.dev/status": status}}});
+        vec![Pods::new("deployment/a".to_owned(), None, &template, &template)]
+    }
+
+    fn ingress(ports: Value) -> Value {
+        json!({"spec": {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"ports": ports}]}})
+    }
+
+    #[test]
+    fn an_old_number_is_told_with_what_to_write() {
+        let found = blocked(&ingress(json!([{"port": 8080}])), None, &pods());
+        let expected = "it lets port 8080 in, but deployment/a is now reached at 15801; write port: http, or add 15801";
+        assert_eq!(found, [expected]);
+        assert_eq!(
+            blocked(&ingress(json!([{"port": 8000, "endPort": 9000}])), None, &pods()).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn names_new_numbers_and_everything_let_the_traffic_through() {
+        for ports in [
+            json!([{"port": "http"}]),
+            json!([{"port": 8080}, {"port": 15801}]),
+            json!([{"port": 8000, "endPort": 20000}]),
+            json!([]),
+            json!([{"protocol": "TCP"}]),
+            json!([{"port": 8080, "protocol": "UDP"}]),
+            json!([{"port": 9090}]),
+        ] {
+            assert_eq!(blocked(&ingress(ports.clone()), None, &pods()), [""; 0], "{ports}");
+        }
+    }
+
+    #[test]
+    fn policies_of_others_are_not_told() {
+        let mut policy = ingress(json!([{"port": 8080}]));
+        assert_eq!(blocked(&policy, Some("other"), &pods()), [""; 0]);
+        policy["spec"]["policyTypes"] = json!(["Egress"]);
+        assert_eq!(blocked(&policy, None, &pods()), [""; 0]);
+        let mut policy = ingress(json!([{"port": 8080}]));
+        policy["spec"]["podSelector"] =
+            json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]});
+        assert_eq!(blocked(&policy, None, &pods()), [""; 0]);
+        policy["spec"]["podSelector"] = json!({});
+        assert_eq!(blocked(&policy, None, &pods()).len(), 1);
+    }
+
+    #[test]
+    fn what_clients_may_send_is_looked_at_too() {
+        let policy = json!({"spec": {"podSelector": {"matchLabels": {"app": "client"}}, "egress": [
+            {"to": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 8080}]},
+        ]}});
+        assert_eq!(blocked(&policy, None, &pods()).len(), 1);
+        assert_eq!(blocked(&policy, Some("other"), &pods()), [""; 0]);
+        let mut elsewhere = policy.clone();
+        elsewhere["spec"]["egress"][0]["to"][0]["namespaceSelector"] = json!({});
+        assert_eq!(blocked(&elsewhere, Some("other"), &pods()).len(), 1);
+    }
+}

@@ -1,0 +1,293 @@
+//! Pure. Services that lead past the sidecar, and how they are changed so that they do not.
+//!
+//! A target that is a number is used as it is, and one that is absent is the Service's own port; only a name leads to
+//! where the sidecar listens. See "Exact pitfalls" of the injector's documentation: a webhook can't see Services.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    objects::{items, selects, text},
+    pods::Pods,
+};
+use crate::inject::names::ORIGINAL;
+
+/// A port of a Service that leads past the sidecar, or a Service whose clients do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bypass {
+    /// Clients get the pods' addresses, and use the port they know.
+    Headless {
+        /// Whose pods.
+        owner: String,
+        /// The port they know.
+        number: u64,
+    },
+    /// A target that is a number, or absent.
+    Number {
+        /// The index of the port in `spec.ports`.
+        index: usize,
+        /// The Service's port.
+        port: u64,
+        /// The app's port.
+        number: u64,
+        /// What the target should be.
+        name: String,
+        /// Whose pods.
+        owner: String,
+        /// Other pods behind the Service that have no port of this name.
+        without_name: Option<String>,
+    },
+}
+
+/// What leads past the sidecar of any of `pods`.
+#[must_use]
+pub fn bypasses(service: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<Bypass> {
+    if text(service, "/spec/type") == Some("ExternalName") {
+        return Vec::new();
+    }
+    let selector = service.pointer("/spec/selector").and_then(Value::as_object);
+    let behind: Vec<&Pods> = pods
+        .iter()
+        .filter(|pods| pods.namespace.as_deref() == namespace && selects(selector, &pods.labels))
+        .collect();
+    if text(service, "/spec/clusterIP") == Some("None") {
+        let captured = behind.iter().filter(|pods| pods.renumbered);
+        let headless = captured.filter_map(|pods| {
+            let number = pods.captured.first()?.app;
+            Some(Bypass::Headless { owner: pods.owner.clone(), number })
+        });
+        return headless.collect();
+    }
+    let ports = items(service, "/spec/ports").enumerate();
+    ports.filter_map(|(index, port)| numbered(index, port, &behind)).collect()
+}
+
+fn numbered(index: usize, port: &Value, behind: &[&Pods]) -> Option<Bypass> {
+    if text(port, "/protocol").is_some_and(|protocol| protocol != "TCP") {
+        return None;
+    }
+    let own = port.get("port")?.as_u64()?;
+    let number = match port.get("targetPort") {
+        None | Some(Value::Null) => own,
+        Some(target) => target.as_u64()?,
+    };
+    let (pods, captured) =
+        behind.iter().find_map(|pods| Some((pods, pods.bypassed_by(number)?)))?;
+    let name = captured.name.clone();
+    let without_name = behind.iter().find(|pods| !pods.port_names.contains(&name));
+    Some(Bypass::Number {
+        index,
+        port: own,
+        number,
+        owner: pods.owner.clone(),
+        without_name: without_name.map(|pods| pods.owner.clone()),
+        name,
+    })
+}
+
+/// Makes the target at `index` a name, and keeps what it was in an annotation. False if the Service is no object that
+/// could keep it.
+pub fn fix(service: &mut Value, index: usize, name: &str) -> bool {
+    let mut original = original(service).unwrap_or_else(|| {
+        let annotations = service.pointer("/metadata/annotations");
+        json!({ "targets": [], "annotations": annotations.map(Value::is_object) })
+    });
+    let pointer = format!("/spec/ports/{index}");
+    let Some(port) = service.pointer_mut(&pointer).and_then(Value::as_object_mut) else {
+        return false;
+    };
+    let was = port.get("targetPort").cloned();
+    let mut target = json!({ "port": port.get("port"), "protocol": port.get("protocol") });
+    if let (Some(was), Some(target)) = (was, target.as_object_mut()) {
+        target.insert("targetPort".to_owned(), was);
+    }
+    let Some(targets) = original.get_mut("targets").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    targets.push(target);
+    if !keep(service, &original) {
+        return false;
+    }
+    let port = service.pointer_mut(&pointer).and_then(Value::as_object_mut);
+    port.map(|port| port.insert("targetPort".to_owned(), name.into())).is_some()
+}
+
+/// Undoes what [`fix`] did. False if it did nothing to this Service.
+pub fn restore(service: &mut Value) -> bool {
+    let Some(original) = original(service) else { return false };
+    for target in items(&original, "/targets") {
+        let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+        let same = |port: &&mut Value| {
+            ["port", "protocol"]
+                .iter()
+                .all(|key| port.get(key).unwrap_or(&Value::Null) == &target[*key])
+        };
+        let port = ports.into_iter().flatten().find(same).and_then(Value::as_object_mut);
+        match (port, target.get("targetPort")) {
+            (Some(port), Some(was)) => {
+                port.insert("targetPort".to_owned(), was.clone());
+            }
+            (Some(port), None) => {
+                port.shift_remove("targetPort");
+            }
+            // Somebody took the port out in the meantime.
+            (None, _) => {}
+        }
+    }
+    forget(service, &original["annotations"]);
+    true
+}
+
+fn original(service: &Value) -> Option<Value> {
+    let kept = service.pointer("/metadata/annotations")?.get(ORIGINAL)?.as_str()?;
+    serde_json::from_str(kept).ok()
+}
+
+fn keep(service: &mut Value, original: &Value) -> bool {
+    let metadata = service.get_mut("metadata").and_then(Value::as_object_mut);
+    let Some(metadata) = metadata else { return false };
+    let annotations = metadata.entry("annotations").or_insert(Value::Null);
+    if annotations.is_null() {
+        *annotations = Value::Object(Map::new());
+    }
+    let annotations = annotations.as_object_mut();
+    annotations.map(|map| map.insert(ORIGINAL.to_owned(), original.to_string().into())).is_some()
+}
+
+/// `were` is whether the annotations were an object; null if there were none.
+fn forget(service: &mut Value, were: &Value) {
+    let Some(metadata) = service.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+    let left = annotations.map(|map| {
+        map.shift_remove(ORIGINAL);
+        map.len()
+    });
+    // What others put there in the meantime stays.
+    if left != Some(0) {
+        return;
+    }
+    if were.is_null() {
+        metadata.shift_remove("annotations");
+    } else if were == &Value::Bool(false) {
+        metadata.insert("annotations".to_owned(), Value::Null);
+    }
+}
+
+// === impl Bypass ===
+
+impl std::fmt::Display for Bypass {
+    /// What is wrong and what to write.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Headless { owner, number } => write!(
+                f,
+                "it is headless: clients connect to port {number} of the app itself, past the sidecar of {owner}; \
+                 annotate its pods with lameduck.dev/capture: swap"
+            ),
+            Self::Number { port, number, name, owner, without_name, .. } => {
+                write!(
+                    f,
+                    "port {port} leads to number {number}, past the sidecar of {owner}; write targetPort: {name}"
+                )?;
+                match without_name {
+                    Some(other) => write!(f, ", once {other} has a port of that name, too"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pods(owner: &str, status: Option<Value>) -> Pods {
+        let template = json!({
+            "metadata": {
+                "labels": {"app": "web", "tier": "x"},
+                "annotations": status.map(|status| json!({"lameduck.dev/status": status.to_string()})),
+            },
+            "spec": {"containers": [{"ports": [{"name": if owner == "deployment/b" { "web" } else { "http" }}]}]},
+        });
+        Pods::new(owner.to_owned(), Some("n"), &template, &template)
+    }
+
+    fn injected() -> Pods {
+        let port = json!({"container": "web", "name": "http", "proxy": 15801, "app": 8080});
+        pods("deployment/a", Some(json!({"capture": "renumber", "ports": [port]})))
+    }
+
+    fn service(ports: Value) -> Value {
+        json!({"kind": "Service", "metadata": {"name": "s"}, "spec": {"selector": {"app": "web"}, "ports": ports}})
+    }
+
+    fn ports_found(service: &Value, pods: &[Pods]) -> Vec<u64> {
+        let number = |bypass| match bypass {
+            Bypass::Headless { number, .. } => number,
+            Bypass::Number { port, .. } => port,
+        };
+        bypasses(service, Some("n"), pods).into_iter().map(number).collect()
+    }
+
+    #[test]
+    fn numbers_and_absent_targets_lead_past_the_sidecar() {
+        let service = service(json!([
+            {"port": 80, "targetPort": 8080},
+            {"port": 8080},
+            {"port": 81, "targetPort": "http"},
+            {"port": 82, "targetPort": 9090},
+            {"port": 8080, "protocol": "UDP"},
+            {"port": 83, "targetPort": 15801},
+        ]));
+        assert_eq!(ports_found(&service, &[injected()]), [80, 8080]);
+        assert_eq!(ports_found(&service, &[pods("deployment/a", None)]), [0_u64; 0]);
+        assert_eq!(bypasses(&service, None, &[injected()]), []);
+    }
+
+    #[test]
+    fn a_selector_that_fits_not_or_is_missing_selects_nothing() {
+        let mut service = service(json!([{"port": 8080}]));
+        service["spec"]["selector"] = json!({"app": "other"});
+        assert_eq!(bypasses(&service, Some("n"), &[injected()]), []);
+        service["spec"]["selector"] = json!({});
+        assert_eq!(bypasses(&service, Some("n"), &[injected()]), []);
+    }
+
+    #[test]
+    fn headless_services_are_told_unless_the_app_moved() {
+        let mut service = service(json!([{"port": 80, "targetPort": "http"}]));
+        service["spec"]["clusterIP"] = "None".into();
+        assert_eq!(ports_found(&service, &[injected()]), [8080]);
+        let port = json!({"container": "web", "name": "http", "proxy": 8080, "app": 18080});
+        let swapped = pods("deployment/a", Some(json!({"capture": "swap", "ports": [port]})));
+        assert_eq!(ports_found(&service, &[swapped]), [0_u64; 0]);
+    }
+
+    #[test]
+    fn a_name_that_other_pods_lack_is_told() {
+        let service = service(json!([{"port": 8080}]));
+        let text =
+            bypasses(&service, Some("n"), &[injected(), pods("deployment/b", None)])[0].to_string();
+        assert!(text.ends_with("once deployment/b has a port of that name, too"), "{text}");
+    }
+
+    #[test]
+    fn what_is_fixed_can_be_restored() {
+        let ports = json!([{"port": 80, "targetPort": 8080}, {"port": 8080, "protocol": "TCP"}]);
+        for annotations in [None, Some(json!({})), Some(json!({"a": "b"})), Some(json!(null))] {
+            let mut service = service(ports.clone());
+            if let Some(annotations) = annotations {
+                service["metadata"]["annotations"] = annotations;
+            }
+            let before = service.clone();
+            assert!(fix(&mut service, 0, "http") && fix(&mut service, 1, "http"));
+            assert_eq!(service["spec"]["ports"][1]["targetPort"], "http");
+            assert_eq!(bypasses(&service, Some("n"), &[injected()]), []);
+            assert!(restore(&mut service));
+            assert_eq!(service, before);
+            assert!(!restore(&mut service));
+        }
+    }
+}
