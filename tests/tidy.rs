@@ -61,6 +61,15 @@ const PURE: &[&str] = &[
     "tls/certificate",
     "proxy/websocket",
     "units",
+    "webhook/bundle",
+    "webhook/certs",
+    "webhook/flags",
+    "webhook/nodes",
+    "webhook/review",
+    "webhook/secret",
+    "webhook/settings",
+    "webhook/settings/file",
+    "webhook/verdict",
 ];
 
 /// What a pure module may take from a module that is not.

@@ -21,7 +21,7 @@ pub struct Flags {
     /// Where the server certificate comes from
     #[arg(long, value_enum, default_value_t = CertsMode::SelfManaged)]
     pub certs: CertsMode,
-    /// self-managed: the namespace of the Service and the Secret
+    /// The namespace of the Service and the Secret; only self-managed certificates need it
     #[arg(long, value_name = "NS")]
     pub namespace: Option<String>,
     /// self-managed: the Service through which the API server calls

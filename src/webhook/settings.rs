@@ -134,7 +134,6 @@ fn certs(flags: &Flags, issues: &mut Issues) -> Option<Certs> {
         CertsMode::SelfManaged => self_managed(flags, issues),
         CertsMode::Files => {
             for (name, is_given) in [
-                ("--namespace", flags.namespace.is_some()),
                 ("--service", flags.service.is_some()),
                 ("--secret", flags.secret.is_some()),
                 ("--webhook-configuration", flags.webhook_configuration.is_some()),

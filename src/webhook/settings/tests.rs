@@ -43,7 +43,8 @@ fn the_names_of_four_objects_are_enough() {
 
 #[test]
 fn files_need_no_object_of_the_cluster() {
-    let line = "--certs files --tls-cert c --tls-key k";
+    // The namespace is said in either mode: whose it is does not depend on certificates.
+    let line = "--certs files --tls-cert c --tls-key k --namespace ns";
     let settings = read(line, Some("options: {native-sidecar: \"true\"}"));
     // The option is read by `inject`; what matters here is that nobody asks the cluster.
     let settings = settings.unwrap();
