@@ -19,6 +19,7 @@
 )]
 
 mod helm;
+mod injected;
 mod metrics;
 mod objects;
 mod options;
@@ -41,7 +42,7 @@ const SWITCH: &str = "REAL_SERVERS";
 /// A claim, and what shows it.
 type Test = (&'static str, fn(&Tools));
 
-const TESTS: [Test; 24] = [
+const TESTS: [Test; 26] = [
     ("lint_finds_nothing_in_any_values", objects::lint_finds_nothing),
     ("objects_are_valid_in_kubernetes_1_25_to_1_36", objects::are_valid),
     ("defaults_are_valid_in_every_kubernetes", objects::defaults_are_valid_everywhere),
@@ -68,6 +69,11 @@ const TESTS: [Test; 24] = [
     ("readme_holds_the_values", readme::holds_the_values),
     ("metrics_of_dashboard_and_alerts_exist", metrics::exist),
     ("expressions_of_dashboard_and_alerts_are_promql", metrics::are_promql),
+    ("injected_pods_are_valid_in_the_oldest_and_the_newest_kubernetes", injected::pods_are_valid),
+    (
+        "injected_pods_with_a_native_sidecar_are_not_valid_in_1_25",
+        injected::native_ones_are_not_valid_in_1_25,
+    ),
     ("package_holds_what_a_user_needs", package::holds_what_a_user_needs),
 ];
 
