@@ -10,6 +10,7 @@ mod env;
 mod inject;
 mod prestop;
 mod status;
+mod webhook_check;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -20,7 +21,7 @@ use crate::{
     config::{Issues, Vars},
     exit,
     inject::{manifest::InSource, options::BadOption},
-    units,
+    units, webhook,
 };
 
 /// Shown below every tool's options.
@@ -42,6 +43,15 @@ It is configured by environment variables; `lameduck env` lists them.
 Exit codes: 0 drained or stopped with nothing abandoned; 75 the deadline cut something; 64 bad configuration or \
 usage, all problems listed; 71 a port can't be bound; 70 internal error.";
 
+/// Shown below the options of `webhook-check`.
+const WEBHOOK_CHECK_EXIT_CODES: &str = "\
+Exit codes: 0 the pod would have been injected; 64 bad usage; 70 the injector can't be reached, or its answer is wrong.";
+
+/// Shown below the options of `injector`.
+const INJECTOR_EXIT_CODES: &str = "\
+Exit codes: 0 stopped with everything answered; 75 requests were cut; 64 bad configuration or usage, all problems \
+listed; 71 a port can't be bound; 70 internal error.";
+
 /// A reverse-proxy sidecar that lets a pod leave without losing a request.
 #[derive(Debug, Parser)]
 #[command(name = "lameduck", version, arg_required_else_help = true)]
@@ -59,6 +69,9 @@ pub enum Command {
     Proxy,
     /// Show what it is good for, on this machine: an app with long polls, with and without lameduck
     Demo(DemoArgs),
+    /// Run the admission webhook that puts the sidecar into pods
+    #[command(after_help = INJECTOR_EXIT_CODES)]
+    Injector(webhook::Flags),
     /// The app of the demo
     #[command(hide = true)]
     DemoApp(DemoAppArgs),
@@ -100,6 +113,9 @@ pub enum Tool {
     Prestop(PrestopArgs),
     /// List every environment variable of `proxy`: name, default, meaning
     Env(EnvArgs),
+    /// Ask a running injector to inject a pod that is not there, and check the answer
+    #[command(after_help = WEBHOOK_CHECK_EXIT_CODES)]
+    WebhookCheck(WebhookCheckArgs),
     /// Put the sidecar into the pods of manifests: YAML or JSON in, the same out
     #[command(after_help = MANIFEST_EXIT_CODES)]
     Inject(Box<InjectArgs>),
@@ -192,6 +208,17 @@ pub struct EnvArgs {
     pub format: EnvFormat,
 }
 
+/// Options of `webhook-check`.
+#[derive(Debug, Args)]
+pub struct WebhookCheckArgs {
+    /// Where the webhook is, as the API server would call it
+    #[arg(long, value_name = "https://HOST[:PORT]/PATH")]
+    pub url: http::Uri,
+    /// Whose certificate is to be trusted: PEM, one or more
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+}
+
 /// How `env` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EnvFormat {
@@ -215,6 +242,7 @@ impl Tool {
             Self::Undrain(args) => drain::undo(args, vars),
             Self::Prestop(args) => prestop::run(args, vars),
             Self::Env(args) => env::run(args),
+            Self::WebhookCheck(args) => webhook_check::run(args),
             Self::Inject(args) => inject::run(args),
             Self::Uninject(args) => inject::undo(args),
             Self::Copy(args) => copy::run(args),

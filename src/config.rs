@@ -12,14 +12,17 @@ mod probes;
 mod reader;
 mod release;
 mod source;
+mod tls;
 mod unknown;
 pub mod vars;
 
+pub(crate) use self::parse::log_filter;
 pub use self::{
     actions::{ContainerProbe, HttpGet, Probe, ProbeAction, UserPrestop},
     issues::{Issue, Issues, Problem},
     load::AdminAccess,
     source::{Facts, MapVars, Vars},
+    tls::{ClientAuth, TLS_VARS, Tls, TlsNames},
 };
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -121,28 +124,6 @@ pub enum UpstreamAddr {
     },
     /// A Unix domain socket.
     Unix(PathBuf),
-}
-
-/// The files that TLS on the proxy ports is made of. They are read by [`crate::tls`], again whenever they change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate chain, PEM.
-    pub cert_file: PathBuf,
-    /// Its private key, PEM.
-    pub key_file: PathBuf,
-    /// Who signs client certificates, PEM; `None`: clients are not asked for one.
-    pub client_ca_file: Option<PathBuf>,
-    /// Whether clients that are asked must have one.
-    pub client_auth: ClientAuth,
-}
-
-/// `LAMEDUCK_TLS_CLIENT_AUTH`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// A client without a certificate is served.
-    Optional,
-    /// A client without a certificate is not served.
-    Required,
 }
 
 /// `LAMEDUCK_PROXY_PROTOCOL`.

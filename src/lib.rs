@@ -38,3 +38,4 @@ pub mod tls;
 pub mod tracker;
 pub mod units;
 pub mod user_prestop;
+pub mod webhook;

@@ -6,13 +6,13 @@ use clap::Parser as _;
 use lameduck::{
     app::{self, RunError},
     cli::{self, Cli, Command, DemoAppArgs, DemoArgs},
-    config::{self, Config, Issues},
+    config::{self, Config, Issues, Vars as _},
     demo, exit,
     lifecycle::report::Report,
     process::{self, Env},
     signals::{self, Signals},
     telemetry::{self, Output},
-    tls,
+    tls, webhook,
 };
 
 // glibc's malloc keeps what long polls and bursts once needed; jemalloc gives pages back and packs small buffers tighter.
@@ -21,9 +21,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // Before anything else: as PID 1 a signal without a handler is dropped by the kernel, and nobody sends it twice.
-    // Only for the sidecar: tools should die of Ctrl-C.
-    let is_sidecar = std::env::args_os().nth(1).is_some_and(|arg| arg == OsStr::new("proxy"));
-    let signals = is_sidecar.then(signals::install);
+    // Only for what runs in pods: tools should die of Ctrl-C.
+    let runs_in_pods = |arg: &OsStr| arg == "proxy" || arg == "injector";
+    let runs_in_pods = std::env::args_os().nth(1).is_some_and(|arg| runs_in_pods(&arg));
+    let signals = runs_in_pods.then(signals::install);
 
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Proxy => start_proxy(signals),
+        Command::Injector(flags) => start_injector(&flags, signals),
         Command::Demo(args) => start_demo(&args),
         Command::DemoApp(args) => start_demo_app(&args),
         Command::Tool(tool) => tool.run(&Env::from_process()),
@@ -84,6 +86,37 @@ fn run_proxy(
 ) -> Result<Option<Report>, RunError> {
     // `lameduck proxy` is spelt so in every manifest; options before the word would only delay the handlers.
     app::run(config, tls, signals.unwrap_or_else(signals::install)?)
+}
+
+fn start_injector(flags: &webhook::Flags, signals: Option<std::io::Result<Signals>>) -> ExitCode {
+    process::raise_fd_limit();
+    let file = flags.config.as_deref().map(|path| Env::from_process().read_file(path));
+    let settings = match webhook::Settings::read(flags, file) {
+        Ok(settings) => settings,
+        Err(issues) => {
+            cli::complain_about_config(&issues);
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    if let Err(error) = telemetry::init(&settings.log, Output::of_stdout()) {
+        cli::complain(&error.into());
+        return ExitCode::from(exit::INTERNAL);
+    }
+    let signals = signals.unwrap_or_else(signals::install).map_err(webhook::RunError::from);
+    match signals.and_then(|signals| webhook::run(&settings, signals)) {
+        Ok(webhook::Ended::Idle) => ExitCode::from(exit::OK),
+        Ok(webhook::Ended::Cut) => ExitCode::from(exit::CUT),
+        Err(error) => {
+            tracing::error!(event = "failed", %error, "can't run");
+            let code = match error {
+                webhook::RunError::Bind { .. } => exit::BIND,
+                webhook::RunError::Connect(_) | webhook::RunError::Files(_) => exit::USAGE,
+                webhook::RunError::System(_) => exit::INTERNAL,
+            };
+            cli::complain(&anyhow::anyhow!("{error}"));
+            ExitCode::from(code)
+        }
+    }
 }
 
 fn start_demo(args: &DemoArgs) -> ExitCode {

@@ -46,17 +46,25 @@ pub fn install() -> io::Result<Signals> {
 impl Signals {
     /// Hands every signal on to the machine, also those that have come already.
     ///
+    /// # Errors
+    /// If the thread can't be started.
+    pub fn forward(self, trigger: Trigger) -> io::Result<Forwarding> {
+        self.deliver(move |signal| trigger.send(Input::Signal(signal)))
+    }
+
+    /// Tells `to` every signal, also those that have come already.
+    ///
     /// A thread of its own, because signals must get through whatever the runtimes are doing.
     ///
     /// # Errors
     /// If the thread can't be started.
-    pub fn forward(mut self, trigger: Trigger) -> io::Result<Forwarding> {
+    pub fn deliver(mut self, to: impl Fn(Signal) + Send + 'static) -> io::Result<Forwarding> {
         let handle = self.inner.handle();
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for number in self.inner.forever() {
                 let signal = if number == SIGINT { Signal::Int } else { Signal::Term };
                 tracing::info!(event = "signal", signal = signal.cause().name(), "signal");
-                trigger.send(Input::Signal(signal));
+                to(signal);
             }
         })?;
         Ok(Forwarding { handle, thread: Some(thread) })

@@ -11,7 +11,7 @@
 //!
 //! Not here: handshakes ([`crate::proxy`]); TLS to the app, which only probes speak ([`crate::readiness`]).
 
-mod certificate;
+pub(crate) mod certificate;
 mod files;
 mod material;
 
@@ -99,7 +99,7 @@ impl Server {
     /// Says which certificate is in use, then follows the files without end.
     pub async fn keep_up_to_date(self) {
         let mut keeper = Keeper::new(self);
-        keeper.announce("TLS on the proxy ports");
+        keeper.announce("TLS is on");
         loop {
             keeper.look(clock::unix_seconds());
             tokio::time::sleep(LOOK_EVERY).await;

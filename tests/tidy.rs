@@ -61,6 +61,15 @@ const PURE: &[&str] = &[
     "tls/certificate",
     "proxy/websocket",
     "units",
+    "webhook/bundle",
+    "webhook/certs",
+    "webhook/flags",
+    "webhook/nodes",
+    "webhook/review",
+    "webhook/secret",
+    "webhook/settings",
+    "webhook/settings/file",
+    "webhook/verdict",
 ];
 
 /// What a pure module may take from a module that is not.
@@ -141,6 +150,10 @@ const MAY_BROADCAST: &[(&str, &str)] = &[
     ("src/admin.rs", "carries nothing: it closes when the server's handle is dropped"),
     ("src/demo/pod.rs", "what the simulated kubelet thinks of a pod, which is no state of ours"),
     ("src/lifecycle/driver.rs", "publishes the phase"),
+    (
+        "src/webhook/stage.rs",
+        "how far the injector's end has come; it is another process and has no phase",
+    ),
 ];
 
 /// Tests that sleep, and why they can't wait for an event.

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     AccessLog, ClientAuth, Config, KeepAlive, Limits, Log, LogFormat, ProxyProtocol, Route, Secret,
-    Timeouts, Tls, WebSocketCloseCode,
+    TLS_VARS, Timeouts, Tls, WebSocketCloseCode,
     issues::{Issues, Problem, REDACTED},
     parse,
     reader::Reader,
@@ -235,7 +235,8 @@ impl Reader<'_> {
         let (given, missing) = match (cert_file, key_file, client_ca_file) {
             (_, _, None) if asked.is_some() => (&vars::TLS_CLIENT_AUTH, ca.name.to_owned()),
             (Some(cert_file), Some(key_file), client_ca_file) => {
-                return Some(Some(Tls { cert_file, key_file, client_ca_file, client_auth }));
+                let names = &TLS_VARS;
+                return Some(Some(Tls { cert_file, key_file, client_ca_file, client_auth, names }));
             }
             (None, None, None) => return Some(None),
             (Some(_), None, _) => (cert, key.name.to_owned()),

@@ -224,7 +224,7 @@ pub(super) fn http_url(text: &str) -> Result<http::Uri, Problem> {
 }
 
 /// A filter of `tracing`. A bare word must be a level: as a target it would silence everything else.
-pub(super) fn log_filter(text: &str) -> Result<String, Problem> {
+pub(crate) fn log_filter(text: &str) -> Result<String, Problem> {
     let wanted = || {
         Problem::expected(
             "error, warn, info, debug, trace, off, or a filter such as info,lameduck::proxy=debug",

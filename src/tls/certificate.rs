@@ -5,20 +5,20 @@
 
 /// What logs and metrics say about a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     /// The serial number as `openssl x509 -serial` prints it: hexadecimal.
-    pub(super) serial: String,
+    pub(crate) serial: String,
     /// The last second in which it is valid.
-    pub(super) not_after: Moment,
+    pub(crate) not_after: Moment,
 }
 
 /// A point in calendar time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     /// `2026-11-22T08:00:00Z`.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Seconds since 1970; what was before that counts as 0.
-    pub(super) unix: u64,
+    pub(crate) unix: u64,
 }
 
 // DER tags (X.690 §8); [0] is the certificate's explicit version.
@@ -29,7 +29,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
 
 /// Reads what is needed of a certificate in DER; `None` if it is none.
-pub(super) fn parse(der: &[u8]) -> Option<Certificate> {
+pub(crate) fn parse(der: &[u8]) -> Option<Certificate> {
     let mut certificate = expect(&mut { der }, SEQUENCE)?;
     let mut body = expect(&mut certificate, SEQUENCE)?;
     if body.first() == Some(&VERSION) {

@@ -17,10 +17,7 @@ use super::{
     certificate::{self, Certificate},
     files::{Content, Contents},
 };
-use crate::config::{
-    self, ClientAuth, Issues, Problem,
-    vars::{self, Var},
-};
+use crate::config::{self, ClientAuth, Issues, Problem, vars::Var};
 
 /// In the order of preference; a client that offers neither, but offers something, is refused (RFC 7301 §3.2).
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -38,12 +35,12 @@ pub(super) struct Material {
 pub(super) fn build(files: &config::Tls, contents: Contents) -> Result<Material, Issues> {
     let provider = Arc::new(ring::default_provider());
     let mut issues = Issues::none();
-    let chain = noted(&mut issues, &vars::TLS_CERT_FILE, &files.cert_file, chain(contents.cert));
-    let key = noted(&mut issues, &vars::TLS_KEY_FILE, &files.key_file, key(contents.key));
+    let chain = noted(&mut issues, &files.names.cert, &files.cert_file, chain(contents.cert));
+    let key = noted(&mut issues, &files.names.key, &files.key_file, key(contents.key));
     let verifier = match (&files.client_ca_file, contents.client_ca) {
         (Some(path), Some(content)) => {
             let verifier = verifier(content, files.client_auth, &provider);
-            noted(&mut issues, &vars::TLS_CLIENT_CA_FILE, path, verifier).map(Some)
+            noted(&mut issues, &files.names.client_ca, path, verifier).map(Some)
         }
         (None, _) | (_, None) => Some(None),
     };
@@ -98,7 +95,7 @@ fn pair(
     let Ok(key) = provider.key_provider.load_private_key(key) else {
         let problem =
             Problem::expected("an RSA (2048 to 8192 bits), ECDSA (P-256, P-384) or Ed25519 key");
-        return noted(issues, &vars::TLS_KEY_FILE, &files.key_file, Err(problem));
+        return noted(issues, &files.names.key, &files.key_file, Err(problem));
     };
     let pair = CertifiedKey::new(chain, key);
     let result = match (pair.keys_match(), certificate) {
@@ -106,17 +103,17 @@ fn pair(
             return Some((pair, certificate));
         }
         (Err(Error::InconsistentKeys(_)), _) => {
-            let cert = format!("{}={}", vars::TLS_CERT_FILE.name, files.cert_file.display());
+            let cert = format!("{}={}", files.names.cert.name, files.cert_file.display());
             let problem = Problem::expected(format_args!("the key of the certificate in {cert}"));
-            (&vars::TLS_KEY_FILE, &files.key_file, problem)
+            (&files.names.key, &files.key_file, problem)
         }
         (Err(error), _) => {
             let problem = Problem::expected(format_args!("a certificate for a server: {error}"));
-            (&vars::TLS_CERT_FILE, &files.cert_file, problem)
+            (&files.names.cert, &files.cert_file, problem)
         }
         (Ok(()), None) => {
             let problem = Problem::expected("a certificate for a server");
-            (&vars::TLS_CERT_FILE, &files.cert_file, problem)
+            (&files.names.cert, &files.cert_file, problem)
         }
     };
     let (var, path, problem) = result;

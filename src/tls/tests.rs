@@ -33,6 +33,7 @@ impl Folder {
             key_file: self.path("tls.key"),
             client_ca_file: None,
             client_auth: ClientAuth::Required,
+            names: &config::TLS_VARS,
         }
     }
 
@@ -236,6 +237,7 @@ fn a_swapped_link_is_a_change() {
         key_file: folder.path().join("tls.key"),
         client_ca_file: None,
         client_auth: ClientAuth::Required,
+        names: &config::TLS_VARS,
     };
     let mut keeper = Keeper::new(Server::load(&files).unwrap());
     put("..2", 2);

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use serde_json::Value;
@@ -81,8 +82,13 @@ impl Tools {
         self.helm(&arguments)
     }
 
-    /// Every object of every file in `ci/`, for every version of Kubernetes, with the file's name and the version.
-    pub(crate) fn all_objects(&self) -> Vec<(String, &'static str, Object)> {
+    /// Every object of every file in `ci/`, for each of [`VERSIONS`], with the file's name and the version. Rendered once.
+    pub(crate) fn all_objects(&self) -> &'static [(String, &'static str, Object)] {
+        static ALL: OnceLock<Vec<(String, &str, Object)>> = OnceLock::new();
+        ALL.get_or_init(|| self.render_all())
+    }
+
+    fn render_all(&self) -> Vec<(String, &'static str, Object)> {
         let mut all = Vec::new();
         for values in files("ci") {
             for version in VERSIONS {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    helm::{Release, VERSIONS, chart, files, objects, text},
+    helm::{Release, VERSIONS, chart, files, objects},
     tools::Tools,
 };
 
@@ -29,8 +29,13 @@ pub(crate) fn are_valid(tools: &Tools) {
     let mut kinds = BTreeSet::new();
     for (values, version, object) in tools.all_objects() {
         kinds.insert(object.value["kind"].to_string());
-        for version in BTreeSet::from([version, newest]) {
-            items.insert((version, object.value.to_string(), object.template.clone(), values.clone()));
+        for version in BTreeSet::from([*version, newest]) {
+            items.insert((
+                version,
+                object.value.to_string(),
+                object.template.clone(),
+                values.clone(),
+            ));
         }
     }
     assert!(kinds.len() > 15, "only {kinds:?} are rendered by any values");
@@ -46,7 +51,25 @@ pub(crate) fn are_valid(tools: &Tools) {
     check(&tools.validate(&Value::from(items).to_string()));
 }
 
-/// The test above would not notice if nothing was looked at.
+/// Each has fields that the one before does not know.
+pub(crate) fn defaults_are_valid_everywhere(tools: &Tools) {
+    let mut items = Vec::new();
+    for minor in 25..=36 {
+        let version = format!("1.{minor}");
+        let release = Release {
+            name: "lameduck",
+            namespace: "lameduck-system",
+            kubernetes: Some(&version),
+            values: None,
+        };
+        for object in objects(&tools.template(&release).unwrap()) {
+            items.push(json!([object.template, version, object.value]));
+        }
+    }
+    check(&tools.validate(&Value::from(items).to_string()));
+}
+
+/// The tests above would not notice if nothing was looked at.
 pub(crate) fn wrong_ones_are_found(tools: &Tools) {
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "typo"},
@@ -141,9 +164,9 @@ fn unrestricted(spec: &Value) -> Option<&'static str> {
             && context["runAsNonRoot"] == true
             && context["privileged"].is_null()
             && context["runAsUser"].is_null()
-            && container["ports"].as_array().is_none_or(|ports| {
-                ports.iter().all(|port| port["hostPort"].is_null())
-            })
+            && container["ports"]
+                .as_array()
+                .is_none_or(|ports| ports.iter().all(|port| port["hostPort"].is_null()))
     };
     let pod = &spec["securityContext"];
     let volumes = spec["volumes"].as_array().unwrap();
@@ -178,33 +201,4 @@ pub(crate) fn names_stay_texts(tools: &Tools) {
         }
     }
     check(&tools.validate(&Value::from(items).to_string()));
-}
-
-/// Options are annotations without their prefix, and annotations are texts.
-pub(crate) fn options_are_flat(tools: &Tools) {
-    let mut maps = 0;
-    for (values, _, object) in tools.all_objects() {
-        if object.template != "injector/configmap.yaml" {
-            continue;
-        }
-        maps += 1;
-        let config = object.value["data"]["config.yaml"].as_str().unwrap();
-        let config: Value = serde_saphyr::from_str(config).unwrap();
-        let keys: Vec<&String> = config.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["options", "excludedNamespaces", "invalidConfig"], "{values}");
-        let key = regex::Regex::new("^[a-z]+(-[a-z]+)*$").unwrap();
-        for (name, value) in config["options"].as_object().unwrap() {
-            assert!(key.is_match(name), "{values}: {name}");
-            assert!(value.as_str().is_some_and(|text| !text.is_empty()), "{values}: {name}={value}");
-        }
-        for name in ["env", "security-context"] {
-            if let Some(json) = config["options"][name].as_str() {
-                let json: Value = serde_json::from_str(json).unwrap();
-                assert!(json.is_object(), "{values}: {name}={json}");
-            }
-        }
-        let excluded = config["excludedNamespaces"].as_array().unwrap();
-        assert!(excluded.contains(&json!("lameduck-system")), "{values}: {excluded:?}");
-    }
-    assert!(maps > 0 && text("templates/injector/configmap.yaml").contains("config.yaml"));
 }

@@ -29,7 +29,8 @@ pub(crate) fn holds_what_a_user_needs(tools: &Tools) {
     let to = folder.path().to_str().unwrap();
     tools.helm(&["package", chart.to_str().unwrap(), "--destination", to]).unwrap();
     let package = format!("{to}/lameduck-{}.tgz", about["version"].as_str().unwrap());
-    let listed = Command::new("tar").args(["--list", "--gzip", "--file", &package]).output().unwrap();
+    let listed =
+        Command::new("tar").args(["--list", "--gzip", "--file", &package]).output().unwrap();
     assert!(listed.status.success(), "{listed:?}");
     let listed = String::from_utf8(listed.stdout).unwrap();
     let files: BTreeSet<&str> =

@@ -37,7 +37,9 @@ pub(crate) fn holds_the_values(_: &Tools) {
 fn table() -> String {
     let mut rows = rows(&text("values.yaml"));
     rows.sort();
-    let mut table = "| Key | Type | Default | Description |\n|-----|------|---------|-------------|\n".to_owned();
+    let mut table =
+        "| Key | Type | Default | Description |\n|-----|------|---------|-------------|\n"
+            .to_owned();
     for (key, rest) in rows {
         table += &format!("| {key} | {rest} |\n");
     }
@@ -96,10 +98,8 @@ impl Comment {
             Value::Array(_) => "list",
             Value::Object(_) => "object",
         };
-        let default = self.default.unwrap_or_else(|| match value {
-            Value::Null => "`nil`".to_owned(),
-            value => format!("`{value}`"),
-        });
+        let value = if value.is_null() { "nil".to_owned() } else { value.to_string() };
+        let default = self.default.unwrap_or_else(|| format!("`{value}`"));
         format!("{kind} | {default} | {}", self.words.join(" "))
     }
 }

@@ -17,12 +17,20 @@ pub(crate) fn refuses_an_unknown_key(tools: &Tools) {
 pub(crate) fn refuses_an_unknown_key_within(tools: &Tools) {
     refuses(tools, &json!({"proxy": {"drain": {"time": "60s"}}}), "time");
     refuses(tools, &json!({"webhook": {"certs": {"certManager": {"issuer": {}}}}}), "issuer");
-    refuses(tools, &json!({"proxy": {"resources": {"limits": {"ephemeral-storage": "1Gi"}}}}), "ephemeral-storage");
+    refuses(
+        tools,
+        &json!({"proxy": {"resources": {"limits": {"ephemeral-storage": "1Gi"}}}}),
+        "ephemeral-storage",
+    );
 }
 
 pub(crate) fn refuses_a_wrong_type(tools: &Tools) {
     refuses(tools, &json!({"injector": {"replicas": "2"}}), "/injector/replicas");
-    refuses(tools, &json!({"webhook": {"excludedNamespaces": "kube-system"}}), "/webhook/excludedNamespaces");
+    refuses(
+        tools,
+        &json!({"webhook": {"excludedNamespaces": "kube-system"}}),
+        "/webhook/excludedNamespaces",
+    );
     refuses(tools, &json!({"commonLabels": {"a": 1}}), "/commonLabels/a");
 }
 
@@ -35,6 +43,12 @@ pub(crate) fn refuses_a_word_that_is_no_choice(tools: &Tools) {
 pub(crate) fn refuses_a_duration_without_unit(tools: &Tools) {
     refuses(tools, &json!({"proxy": {"drain": {"timeout": "60"}}}), "/proxy/drain/timeout");
     refuses(tools, &json!({"proxy": {"drain": {"timeout": 60}}}), "/proxy/drain/timeout");
+}
+
+/// Without one the injector would take its own default, which is not what somebody means who removes it here.
+pub(crate) fn refuses_a_sidecar_without_its_resources(tools: &Tools) {
+    refuses(tools, &json!({"proxy": {"resources": {"limits": {"memory": null}}}}), "memory");
+    refuses(tools, &json!({"proxy": {"resources": {"requests": {"cpu": null}}}}), "cpu");
 }
 
 /// A parent chart hands its `global` down whole, and keeps its condition in `enabled`.

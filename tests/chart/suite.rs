@@ -139,8 +139,8 @@ pub(crate) fn files() -> Vec<PathBuf> {
 pub(crate) fn run(tools: &Tools, file: &Path) {
     // By way of JSON: an assertion is a flat map, of which one key says what it claims.
     let suite: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
-    let suite: Suite = serde_json::from_value(suite)
-        .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let suite: Suite =
+        serde_json::from_value(suite).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     assert!(!suite.tests.is_empty());
     let mut wrong = Vec::new();
     for case in &suite.tests {
@@ -198,9 +198,10 @@ fn verdict(
     let templates = template.map_or(suite.templates.as_slice(), std::slice::from_ref);
     let is_meant = |object: &&Object| {
         templates.contains(&object.template)
-            && assert.document_selector.as_ref().is_none_or(|selector| {
-                at(&object.value, &selector.path) == Some(&selector.value)
-            })
+            && assert
+                .document_selector
+                .as_ref()
+                .is_none_or(|selector| at(&object.value, &selector.path) == Some(&selector.value))
     };
     let meant: Vec<&Object> = rendered.iter().filter(is_meant).collect();
     if let Claim::HasDocuments(Count { count }) = assert.claim {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::{helm::text, tools::Tools};
 
 /// The table of values in the design. Sets of keys that it gives one default for are written out.
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn promised() -> Value {
     json!({
         "nameOverride": "", "fullnameOverride": "", "commonLabels": {}, "commonAnnotations": {},

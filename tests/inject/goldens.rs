@@ -73,9 +73,7 @@ impl Golden {
             wanted == present,
             "{}: line {} is another one; `UPDATE=1 cargo test --test inject` writes it anew\n--- now\n{present}",
             file.display(),
-            differs
-                .map_or_else(|| wanted.lines().count().min(present.lines().count()), |line| line)
-                + 1,
+            differs.unwrap_or_else(|| wanted.lines().count().min(present.lines().count())) + 1,
         );
     }
 }

@@ -58,8 +58,11 @@ const TESTS: &[(&str, fn())] = &[
     ("whatever_is_injected_can_be_undone", properties::whatever_is_injected_can_be_undone),
 ];
 
+/// A test that is given the reader it needs.
+type ReaderTest = (&'static str, Means, fn(&str));
+
 /// Tests that need a reader of YAML.
-const READERS: &[(&str, Means, fn(&str))] = &[
+const READERS: &[ReaderTest] = &[
     ("kubectl_reads_what_we_write", Means::Kubectl, readers::kubectl_reads_what_we_write),
     ("kubectl_reads_scalars_as_we_do", Means::Kubectl, readers::kubectl_reads_scalars_as_we_do),
     ("kubectl_reads_documents_as_we_do", Means::Kubectl, readers::kubectl_reads_documents_as_we_do),

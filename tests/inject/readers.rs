@@ -10,6 +10,58 @@ use serde_json::{Map, Value, json};
 
 use crate::command::{run, values};
 
+/// What people write, and what they had better not.
+const DOCUMENTS: &[&str] = &[
+    "v: {a: 1, <<: {a: 2, b: 3}}",
+    "v: {<<: [{a: 1}, {a: 2, c: 1}], a: 3}",
+    "x: &x {a: 1}\nv: {<<: *x, b: [*x, *x]}",
+    "v: {on: 1, 80: 2, 'y': 3, y: 4}",
+    "v: !!str 12",
+    "v: [!!int '12', !!float 1, ! 12, !!null '', !!bool 'yes']",
+    "v: |\n  a\n   b\n\n  c\n",
+    "v: >-\n  a\n  b\n\n  c\n",
+    "v: |+\n  a\n\n",
+    "v: |2\n   a\n  b\n",
+    "v: \"a\\x41\\u00e4\\n\\\n  b\"",
+    "v: 'it''s\n  folded'",
+    "v: plain\n  folded # comment",
+    "v: a#b",
+    "v: http://x:80/y",
+    "v: [a, b: c, {d}, 'e': f]",
+    "v: {a: , b: ~, c}",
+    "v:\n- a\n-\n  - b\n- - c\n  - d\n",
+    "v: - a",
+    "v: a: b",
+    "v: [a",
+    "v: @a",
+    "v: `a",
+    "v: \"\\q\"",
+    "v:\n\t- a",
+    "v: *none",
+    "v: {? a : b}",
+    "? v\n: a",
+    "v: {a: 1, a: 2}",
+    "v: {'<<': {a: 1}}",
+    "v: 1\nv: 2",
+    "v: %a",
+    "v: a\u{85}b",
+    "v: \"a\\Lb\u{2028}c\"",
+    "v: \u{1f600}",
+    "v: {a:1}",
+    "v: {\"a\":1}",
+    "v: [\"a\",]",
+    "v: {a: b,}",
+    "v: !mine x",
+    "v: -",
+    "v: - -",
+    "v: ?",
+    "v: [a]b",
+    "v: 'a' b",
+    "v: &a\n  b: *a",
+    "v: ---",
+    "v: <<",
+];
+
 /// A reader that need not be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Means {
@@ -113,58 +165,8 @@ pub fn kubectl_reads_scalars_as_we_do(kubectl: &str) {
     }
 }
 
-/// What people write, and what they had better not.
+/// Where the two readings differ, ours has doubts, so that nothing is written anew.
 pub fn kubectl_reads_documents_as_we_do(kubectl: &str) {
-    const DOCUMENTS: &[&str] = &[
-        "v: {a: 1, <<: {a: 2, b: 3}}",
-        "v: {<<: [{a: 1}, {a: 2, c: 1}], a: 3}",
-        "x: &x {a: 1}\nv: {<<: *x, b: [*x, *x]}",
-        "v: {on: 1, 80: 2, 'y': 3, y: 4}",
-        "v: !!str 12",
-        "v: [!!int '12', !!float 1, ! 12, !!null '', !!bool 'yes']",
-        "v: |\n  a\n   b\n\n  c\n",
-        "v: >-\n  a\n  b\n\n  c\n",
-        "v: |+\n  a\n\n",
-        "v: |2\n   a\n  b\n",
-        "v: \"a\\x41\\u00e4\\n\\\n  b\"",
-        "v: 'it''s\n  folded'",
-        "v: plain\n  folded # comment",
-        "v: a#b",
-        "v: http://x:80/y",
-        "v: [a, b: c, {d}, 'e': f]",
-        "v: {a: , b: ~, c}",
-        "v:\n- a\n-\n  - b\n- - c\n  - d\n",
-        "v: - a",
-        "v: a: b",
-        "v: [a",
-        "v: @a",
-        "v: `a",
-        "v: \"\\q\"",
-        "v:\n\t- a",
-        "v: *none",
-        "v: {? a : b}",
-        "? v\n: a",
-        "v: {a: 1, a: 2}",
-        "v: {'<<': {a: 1}}",
-        "v: 1\nv: 2",
-        "v: %a",
-        "v: a\u{85}b",
-        "v: \"a\\Lb\u{2028}c\"",
-        "v: \u{1f600}",
-        "v: {a:1}",
-        "v: {\"a\":1}",
-        "v: [\"a\",]",
-        "v: {a: b,}",
-        "v: !mine x",
-        "v: -",
-        "v: - -",
-        "v: ?",
-        "v: [a]b",
-        "v: 'a' b",
-        "v: &a\n  b: *a",
-        "v: ---",
-        "v: <<",
-    ];
     let mut agreed = 0;
     for document in DOCUMENTS {
         let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\n{document}\n");

@@ -1,0 +1,56 @@
+//! What kubelet and scrapers ask of the injector: `/livez`, `/readyz`, `/metrics`, without TLS.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::{answer::response, connections::Answer, counts::Counts, identity::Identity};
+use crate::metrics::Format;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Answers on the health port. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Health {
+    pub(super) identity: Identity,
+    pub(super) counts: Arc<Counts>,
+}
+
+impl Answer for Health {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "expected GET\n".to_owned());
+        }
+        match request.uri().path() {
+            "/livez" => response(StatusCode::OK, TEXT, "ok\n".to_owned()),
+            "/readyz" => match self.identity.lacks() {
+                None => response(StatusCode::OK, TEXT, "ok\n".to_owned()),
+                Some(lack) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{lack}\n")),
+            },
+            "/metrics" => self.metrics(request.headers()),
+            _ => {
+                let paths = "the paths are /livez, /readyz and /metrics\n";
+                response(StatusCode::NOT_FOUND, TEXT, paths.to_owned())
+            }
+        }
+    }
+}
+
+impl Health {
+    fn metrics(&self, headers: &http::HeaderMap) -> Response<Full<Bytes>> {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        let format = Format::negotiate(accept.unwrap_or_default());
+        let is_verified = self.identity.is_verified();
+        match self.counts.render(format, self.identity.expires_at(), is_verified) {
+            Ok(text) => response(StatusCode::OK, format.content_type(), text),
+            Err(error) => {
+                tracing::error!(%error, "the metrics can't be written");
+                let text = "the metrics can't be written\n".to_owned();
+                response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Certificates: the CA in the Secret, leaves, the `caBundle`, and what happens when any of them changes.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::{
+    api::Api,
+    client::Client,
+    eventually,
+    injector::{Builder, Injector, pair},
+    load::{Report, paced},
+    reviews::{recorded, sidecar},
+};
+
+const DAY: u64 = 86_400;
+
+async fn replica(api: &Api) -> Injector {
+    Builder::self_managed(api).start().until_ready().await
+}
+
+/// How many certificates there are in PEM text.
+fn count(pem: &str) -> usize {
+    pem.matches("BEGIN CERTIFICATE").count()
+}
+
+/// A CA that expires in so many seconds, and its key, as an older version of ours may have left it.
+fn ca(expires_in: u64) -> (String, String) {
+    #[allow(clippy::disallowed_methods, reason = "certificates are dated by the calendar")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(now - DAY);
+    params.not_after = epoch + Duration::from_secs(now + expires_in);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+/// The pod that the injector makes of a recorded one.
+async fn injected(injector: &Injector, api: &Api) -> Value {
+    let client = Client::connect(injector.webhook, &api.bundle()).await.unwrap();
+    crate::reviews::injected(&client, &recorded("deployment-pod.json")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_that_start_at_once_one_makes_the_ca_and_both_are_trusted() {
+    let api = Api::start().await;
+    api.gather(2);
+    let (one, other) = tokio::join!(replica(&api), replica(&api));
+    assert_eq!(api.with(|cluster| cluster.cas.len()), 1, "one CA was put");
+    assert!(api.with(|cluster| cluster.conflicts) >= 1, "nobody was in anybody's way");
+    assert_eq!(count(&api.bundle()), 1);
+    for injector in [&one, &other] {
+        let client = Client::connect(injector.webhook, &api.bundle()).await.unwrap();
+        let review = recorded("deployment-pod.json").to_string();
+        assert_eq!(client.post(review).await.unwrap().status, 200);
+        let stranger = Client::connect(injector.webhook, &pair().0).await;
+        assert!(stranger.is_err(), "trusted by somebody who does not know its CA");
+        let (_, metrics) = injector.health("/metrics").await.unwrap();
+        assert!(metrics.contains("\nlameduck_injector_ca_bundle_verified 1\n"), "{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_starts_later_uses_the_ca_that_is_there() {
+    let api = Api::start().await;
+    let one = replica(&api).await;
+    let other = replica(&api).await;
+    assert_eq!((api.with(|cluster| cluster.cas.len()), count(&api.bundle())), (1, 1));
+    let bundle = api.bundle();
+    let one = Client::connect(one.webhook, &bundle).await.unwrap();
+    let other = Client::connect(other.webhook, &bundle).await.unwrap();
+    assert_ne!(one.shown, other.shown, "each has a key of its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_was_lost_comes_back_and_others_stay_in_it() {
+    let api = Api::start().await;
+    let _replica = replica(&api).await;
+    let ours = api.bundle();
+    let (foreign, _) = ca(365 * DAY);
+    for (bundle, expected) in
+        [(json!(null), 1), (json!(""), 1), (crate::reviews::base64(&foreign), 2)]
+    {
+        api.with(|cluster| cluster.set_bundle(&bundle));
+        eventually("the bundle is right again", async || {
+            let bundle = api.bundle();
+            (bundle.contains(ours.trim()) && count(&bundle) == expected).then_some(())
+        })
+        .await;
+    }
+    assert!(api.bundle().contains(foreign.trim()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_api_server_it_is_not_ready_and_with_one_it_becomes_so() {
+    let api = Api::start().await;
+    api.with(|cluster| cluster.is_away = true);
+    let injector = Builder::self_managed(&api).start();
+    injector.until_logged("certificates_failed").await;
+    assert_eq!(injector.health("/livez").await.unwrap().0, 200);
+    let (status, why) = injector.health("/readyz").await.unwrap();
+    assert_eq!((status, why.as_str()), (503, "no certificate yet\n"));
+    api.with(|cluster| cluster.is_away = false);
+    let injector = injector.until_ready().await;
+    // What was found right is not known any more when nobody has confirmed it for a while.
+    api.with(|cluster| cluster.is_away = true);
+    eventually("it is in doubt", async || {
+        let (status, why) = injector.health("/readyz").await.unwrap();
+        (status == 503).then(|| assert_eq!(why, "the caBundle is not known to be right\n"))
+    })
+    .await;
+    let client = Client::connect(injector.webhook, &api.bundle()).await.unwrap();
+    let review = recorded("deployment-pod.json").to_string();
+    assert_eq!(client.post(review).await.unwrap().status, 200, "whoever comes is served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_about_to_expire_is_replaced_under_load_without_a_failure() {
+    let api = Api::start().await;
+    // Usable for three seconds more.
+    let (old, key) = ca(30 * DAY + 3);
+    api.with(|cluster| cluster.set_ca(&old, &key));
+    let (one, other) = tokio::join!(replica(&api), replica(&api));
+    assert_eq!(count(&api.bundle()), 1);
+    let replicas = Arc::new([one, other]);
+    let (done, handshakes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut load = JoinSet::new();
+    for index in 0..2 {
+        let (api, replicas) = (api.clone(), Arc::clone(&replicas));
+        let (done, handshakes) = (Arc::clone(&done), Arc::clone(&handshakes));
+        load.spawn(async move {
+            // A new connection for each request, which trusts what is to be trusted at that moment.
+            while !done.load(SeqCst) {
+                let client = Client::connect(replicas[index].webhook, &api.bundle()).await;
+                let client = client.expect("a handshake failed");
+                let review = recorded("deployment-pod.json").to_string();
+                assert_eq!(client.post(review).await.expect("a request failed").status, 200);
+                handshakes.fetch_add(1, SeqCst);
+            }
+        });
+    }
+    // And connections that stay.
+    let clients = [
+        Client::connect(replicas[0].webhook, &api.bundle()).await.unwrap(),
+        Client::connect(replicas[1].webhook, &api.bundle()).await.unwrap(),
+    ];
+    let (steady, stop) = (clients.clone(), Arc::clone(&done));
+    let steady = tokio::spawn(async move { paced(&steady, 100, || stop.load(SeqCst)).await });
+    eventually("both show a certificate of the new CA", async || {
+        let new = api.with(|cluster| cluster.cas.first().cloned())?;
+        let new = new.split_inclusive("-----END CERTIFICATE-----\n").next()?.to_owned();
+        for replica in &*replicas {
+            Client::connect(replica.webhook, &new).await.ok()?;
+        }
+        Some(())
+    })
+    .await;
+    done.store(true, SeqCst);
+    while let Some(loaded) = load.join_next().await {
+        loaded.unwrap();
+    }
+    let report: Report = steady.await.unwrap();
+    println!("while the CA was replaced: {} handshakes, {report}", handshakes.load(SeqCst));
+    assert_eq!(report.failed, 0, "{report}");
+    assert_eq!(api.with(|cluster| cluster.cas.len()), 1, "one new CA");
+    assert_eq!(count(&api.bundle()), 2, "the old one is still trusted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_in_files_is_replaced_when_they_change() {
+    let injector = Builder::with_files().start().until_ready().await;
+    let before = injector.connect().await;
+    let (certificate, key) = pair();
+    fs::write(injector.file("tls.key"), key).unwrap();
+    fs::write(injector.file("tls.crt"), &certificate).unwrap();
+    let after = eventually("the new certificate is shown", async || {
+        Client::connect(injector.webhook, &certificate).await.ok()
+    });
+    assert_ne!(after.await.shown, before.shown);
+    let review = recorded("deployment-pod.json").to_string();
+    assert_eq!(before.post(review).await.unwrap().status, 200, "connections go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_node_decides_what_kind_of_sidecar_there_is() {
+    for (nodes, list) in [
+        (&["v1.34.0", "v1.33.5", "v1.33.1"][..], "initContainers"),
+        (&["v1.34.0", "v1.33.5", "v1.31.4+k3s1"][..], "containers"),
+    ] {
+        let api = Api::start().await;
+        api.with(|cluster| cluster.nodes = nodes.iter().map(|&version| version.into()).collect());
+        let injector = replica(&api).await;
+        injector.until_logged("\"event\":\"nodes\"").await;
+        let pod = injected(&injector, &api).await;
+        assert_eq!(sidecar(&pod).map(|(list, _)| list), Some(list), "{nodes:?}");
+    }
+}

@@ -1,0 +1,162 @@
+//! How the injector begins and ends: exit codes, signals, and nobody who is cut off.
+
+use std::{
+    fs,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tokio::{io::AsyncWriteExt as _, task::JoinSet};
+
+use crate::{
+    client::{Client, handshake},
+    injector::{Builder, Injector, lameduck},
+    reviews::recorded,
+};
+
+/// So many requests each client sends after the signal: for longer than the first GOAWAY takes, and not for as long as
+/// the ports stay open.
+const AFTER: usize = 300;
+
+/// Calls again and again, as an API server does: on the same connection until it is told to go, and then on another.
+async fn call(injector: Arc<Injector>, answered: Arc<AtomicUsize>, until: usize) {
+    let review = recorded("deployment-pod.json").to_string();
+    let mut pace = tokio::time::interval(Duration::from_millis(8));
+    let mut client = injector.connect().await;
+    for _ in 0..until {
+        pace.tick().await;
+        loop {
+            match client.post(review.clone()).await {
+                Ok(answer) => {
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    answered.fetch_add(1, SeqCst);
+                    break;
+                }
+                // It was not sent: the connection had been told to end before.
+                Err(error) if error.is_canceled() || (error.is_closed() && client.is_closed()) => {
+                    client = injector.connect().await;
+                }
+                Err(error) => panic!("a request was lost: {error:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_under_load_loses_no_request() {
+    let injector = Arc::new(Builder::with_files().start().until_ready().await);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let idle = injector.connect().await;
+    let mut clients = JoinSet::new();
+    for _ in 0..8 {
+        clients.spawn(call(Arc::clone(&injector), Arc::clone(&answered), AFTER + 50));
+    }
+    crate::eventually("the load is on", async || (answered.load(SeqCst) >= 8 * 50).then_some(()))
+        .await;
+    injector.terminate();
+    crate::eventually("idle clients are told", async || idle.is_closed().then_some(())).await;
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    assert_eq!(answered.load(SeqCst), 8 * (AFTER + 50));
+    assert_eq!(injector.exit_code().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_and_says_that_something_was_cut() {
+    let injector = Builder::with_files().start().until_ready().await;
+    let mut stuck = handshake(injector.webhook, &injector.ca, b"http/1.1").await.unwrap();
+    let head = "POST /inject HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+    stuck.write_all(head.as_bytes()).await.unwrap();
+    stuck.flush().await.unwrap();
+    // It is answered in the order of arrival, and counted when it begins.
+    let other = injector.connect().await;
+    let review = recorded("deployment-pod.json").to_string();
+    assert_eq!(other.post(review).await.unwrap().status, 200);
+    drop(other);
+    injector.terminate();
+    injector.until_logged("\"event\":\"signal\"").await;
+    injector.terminate();
+    assert_eq!(injector.exit_code().await, 75);
+    injector.until_logged("requests are cut").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_injector_ends_with_0() {
+    let injector = Builder::with_files().start().until_ready().await;
+    injector.terminate();
+    assert_eq!(injector.exit_code().await, 0);
+    assert!(Client::connect(injector.webhook, &injector.ca).await.is_err());
+}
+
+/// The exit code, and what was said.
+fn refused(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = lameduck().arg("injector").args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn bad_configuration_is_told_whole_and_ends_with_64() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let config = folder.path().join("c.yaml");
+    fs::write(&config, "options: {drain-timeot: 5s, drain-min: 5}\ninvalidconfig: warn\n").unwrap();
+    let config = config.display().to_string();
+    let (code, said) = refused(&["--listen", "nowhere", "--config", &config]);
+    assert_eq!(code, Some(64), "{said}");
+    for problem in [
+        "--listen=nowhere: expected",
+        "--namespace: expected",
+        "--secret: expected",
+        "options.drain-timeot=5s: expected",
+        "options.drain-min=5: expected",
+        "did you mean invalidConfig?",
+    ] {
+        assert!(said.contains(problem), "{problem} in\n{said}");
+    }
+    let files = ["--certs", "files", "--tls-cert", "/none.crt", "--tls-key", "/none.key"];
+    let (code, said) = refused(&files);
+    assert_eq!(code, Some(64), "{said}");
+    for problem in ["--tls-cert=/none.crt: expected", "--tls-key=/none.key: expected"] {
+        assert!(said.contains(problem), "{problem} in\n{said}");
+    }
+    let outside = "--namespace n --service s --secret s --webhook-configuration w";
+    let (code, said) = refused(&outside.split(' ').collect::<Vec<_>>());
+    assert_eq!(code, Some(64), "{said}");
+    assert!(said.contains("--kubeconfig"), "{said}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_71() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (certificate, key) = crate::injector::pair();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("tls.crt"), certificate).unwrap();
+    fs::write(path("tls.key"), key).unwrap();
+    fs::write(path("c"), "options: {native-sidecar: false}").unwrap();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    for flag in ["--listen", "--health"] {
+        let other = if flag == "--listen" { "--health" } else { "--listen" };
+        let (cert, key, config) = (path("tls.crt"), path("tls.key"), path("c"));
+        let (code, said) = refused(&[
+            "--certs",
+            "files",
+            "--tls-cert",
+            &cert,
+            "--tls-key",
+            &key,
+            "--config",
+            &config,
+            flag,
+            &taken,
+            other,
+            "127.0.0.1:0",
+        ]);
+        assert_eq!(code, Some(71), "{said}");
+        assert!(said.contains(flag) && said.contains(&taken), "{said}");
+    }
+}
