@@ -14,12 +14,30 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: real-servers ## install what the tests need and run all of them
+test: real-servers chart-tools ## install what the tests need and run all of them
 	REAL_SERVERS=.venv cargo test --locked --no-fail-fast $(TESTS)
 
 .PHONY: real-servers
 real-servers: ## install the real servers that tests/real/ runs the proxy in front of
 	@tests/real/install
+
+.PHONY: image
+image: ## build the image as an archive, target/image/lameduck-VERSION.tar, without a container engine
+	@image/build
+
+.PHONY: chart-tools
+chart-tools: ## install Helm and the schemas that tests/chart/ holds the chart against
+	@tests/chart/install
+
+HELM := tests/chart/node_modules/helm/helm
+
+.PHONY: chart
+chart: chart-tools ## check the Helm chart, and render it with the values of each of its examples
+	@for values in charts/lameduck/ci/*.yaml; do \
+		$(HELM) lint --strict charts/lameduck --values "$$values" --quiet; \
+		$(HELM) template lameduck charts/lameduck --namespace lameduck-system --values "$$values" >/dev/null; \
+		echo "$$values"; \
+	done
 
 # How long each fuzz target runs, in seconds.
 FUZZ_SECONDS ?= 60

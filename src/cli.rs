@@ -4,6 +4,7 @@
 //! wrong goes to standard error.
 
 mod client;
+mod copy;
 mod drain;
 mod env;
 mod inject;
@@ -32,6 +33,9 @@ const MANIFEST_EXIT_CODES: &str = "\
 Manifests are YAML with any number of documents, lists, or JSON. Documents that are not changed are copied byte for \
 byte; the others lose their comments. If anything can't be read, nothing is written.
 Exit codes: 0 done; 1 a manifest can't be read or written; 2 something was skipped and --strict was given; 64 bad usage.";
+/// Shown below the options of `copy`.
+const COPY_EXIT_CODES: &str =
+    "Exit codes: 0 copied; 64 bad usage; 70 it can't be copied, and nothing is left.";
 
 /// Shown below the options of `proxy`.
 const PROXY_EXIT_CODES: &str = "\
@@ -118,6 +122,9 @@ pub enum Tool {
     /// Make manifests what they were before `inject`
     #[command(after_help = MANIFEST_EXIT_CODES)]
     Uninject(UninjectArgs),
+    /// Copy this binary, for an init container: the image has no `cp`
+    #[command(after_help = COPY_EXIT_CODES)]
+    Copy(CopyArgs),
 }
 
 /// How to reach a running sidecar.
@@ -185,6 +192,14 @@ pub struct PrestopWhose {
     pub container: Option<String>,
 }
 
+/// Options of `copy`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// The file to make or replace; everybody may run it
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+}
+
 /// Options of `env`.
 #[derive(Debug, Args)]
 pub struct EnvArgs {
@@ -230,6 +245,7 @@ impl Tool {
             Self::WebhookCheck(args) => webhook_check::run(args),
             Self::Inject(args) => inject::run(args),
             Self::Uninject(args) => inject::undo(args),
+            Self::Copy(args) => copy::run(args),
         };
         done.unwrap_or_else(|error| {
             let code = code_of(&error);

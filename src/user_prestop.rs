@@ -20,7 +20,7 @@ use crate::{
         driver::Trigger,
         machine::{Errand, Input},
     },
-    readiness::http::get,
+    readiness::http::{AskError, get},
 };
 
 /// The hooks of all containers that have one. Cheap to clone.
@@ -101,7 +101,16 @@ async fn perform(container: String, action: HttpGet, user_agent: Option<HeaderVa
     tracing::info!(
         event = "user_prestop", %container, ask = %action, "a container's own preStop hook begins"
     );
-    match get(&with_gzip(action), user_agent.as_ref()).await {
+    let action = with_gzip(action);
+    let mut answer = get(&action, user_agent.as_ref()).await;
+    if answer.as_ref().is_err_and(AskError::is_plain_http) {
+        tracing::warn!(
+            event = "user_prestop", %container,
+            "a container's own preStop hook asks for HTTPS where there is HTTP: asking again without"
+        );
+        answer = get(&without_tls(action), user_agent.as_ref()).await;
+    }
+    match answer {
         Ok((status, _)) => {
             let status = status.as_u16();
             tracing::info!(
@@ -121,6 +130,13 @@ fn with_gzip(mut action: HttpGet) -> HttpGet {
     if !action.headers.iter().any(|(name, _)| is_chosen(name)) {
         action.headers.push((header::ACCEPT_ENCODING, HeaderValue::from_static("gzip")));
     }
+    action
+}
+
+/// Kubelet asks again without TLS, and keeps credentials to itself then.
+fn without_tls(mut action: HttpGet) -> HttpGet {
+    action.https = false;
+    action.headers.retain(|(name, _)| *name != header::AUTHORIZATION);
     action
 }
 

@@ -158,6 +158,7 @@ const MAY_BROADCAST: &[(&str, &str)] = &[
 
 /// Tests that sleep, and why they can't wait for an event.
 const MAY_SLEEP: &[(&str, &str)] = &[
+    ("tests/pods/kubelet/shared.rs", "takes the time that kubelet's periods and back-offs take"),
     ("tests/real/pod.rs", "takes the time that endpoint changes take, and lets a load go on"),
     (
         "tests/real/scenario.rs",

@@ -59,6 +59,7 @@ fn usage_is_as_documented() {
         "inject -f a.yaml -f - --set drain-timeout=30s --set image=x --kube-version v1.31.4-gke.1 --strict",
         "inject --native-sidecar false --name-port 8080=http --only-labelled --fix-services -o json",
         "uninject -f a.yaml -o yaml",
+        "copy --to /lameduck-bin/lameduck",
     ] {
         let args = std::iter::once("lameduck").chain(line.split(' '));
         assert!(Cli::try_parse_from(args).is_ok(), "{line}");
@@ -83,6 +84,8 @@ fn wrong_usage_is_refused() {
         "inject --name-port http",
         "inject -o text",
         "inject a.yaml",
+        "copy",
+        "copy /lameduck-bin/lameduck",
     ] {
         let args = std::iter::once("lameduck").chain(line.split_whitespace());
         assert!(Cli::try_parse_from(args).is_err(), "{line}");

@@ -59,6 +59,22 @@ pub(crate) struct Url {
     pub(crate) path: String,
 }
 
+// === impl AskError ===
+
+impl AskError {
+    /// Whether the app answered a TLS handshake with something else: it speaks HTTP without TLS.
+    pub(crate) fn is_plain_http(&self) -> bool {
+        let Self::Tls { source, .. } = self else { return false };
+        let error = source.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+        matches!(
+            error,
+            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType))
+        )
+    }
+}
+
+// === asking ===
+
 /// Asks what `get` says and follows redirects on its host.
 pub(crate) async fn get(
     get: &HttpGet,

@@ -1,4 +1,7 @@
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc::UnboundedReceiver,
+};
 
 use super::*;
 use crate::{
@@ -109,4 +112,37 @@ async fn an_app_that_is_gone_is_a_failure_and_an_end() {
     let hooks = UserHooks::new(&[UserPrestop { container: "web".to_owned(), action }], trigger);
     hooks.due("web", None).unwrap().perform().await;
     assert_eq!((sent.recv().await, sent.recv().await), (Some(DUE), Some(DONE)));
+}
+
+#[tokio::test]
+async fn an_app_without_tls_is_asked_without_it_and_without_credentials() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let app = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut bytes = vec![0; 4096];
+            let length = client.read(&mut bytes).await.unwrap();
+            asked.push(bytes[..length].to_vec());
+            client.write_all(response("400 Bad Request", "").as_bytes()).await.unwrap();
+        }
+        asked
+    });
+    let headers = [("authorization", "Basic c2VjcmV0"), ("x-key", "1")];
+    let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    let action = HttpGet {
+        https: true,
+        host: "127.0.0.1".to_owned(),
+        port,
+        path: "/quit".to_owned(),
+        headers: headers.to_vec(),
+    };
+    perform("web".to_owned(), action, None).await;
+    let asked = app.await.unwrap();
+    // The first byte of a TLS handshake (RFC 8446 §5.1).
+    assert_eq!(asked[0][0], 22);
+    let plain = String::from_utf8(asked[1].clone()).unwrap();
+    assert!(plain.starts_with("GET /quit HTTP/1.1\r\n"), "{plain}");
+    assert!(plain.contains("x-key: 1") && !plain.contains("authorization"), "{plain}");
 }

@@ -25,6 +25,7 @@ mod http2_spec;
 mod http2_streams;
 mod keep_alive;
 mod overlap;
+mod prestop;
 mod process;
 mod proxy_protocol;
 mod readiness;

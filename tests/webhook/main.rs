@@ -13,6 +13,7 @@ mod api;
 mod certificates;
 mod client;
 mod end;
+mod goldens;
 mod injector;
 mod load;
 mod reviews;

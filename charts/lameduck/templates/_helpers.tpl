@@ -74,7 +74,7 @@
 
 {{- define "lameduck.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "lameduck.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "lameduck.injector.selectorLabels" -}}
@@ -197,10 +197,10 @@ invalidConfig: {{ .Values.webhook.invalidConfig }}
     "readiness-on-termination" $proxy.readiness.onTermination
     "upstream-check" $proxy.readiness.upstreamCheck
     "prestop" (include "lameduck.orOff" $proxy.prestop.mode)
+    "prestop-exclude-containers" (join "," $proxy.prestop.excludeContainers)
     "prestop-containers" (kindIs "string" $proxy.prestop.containers | ternary $proxy.prestop.containers (join "," $proxy.prestop.containers))
 -}}
 {{- range $key, $value := dict
-    "prestop-exclude-containers" (join "," $proxy.prestop.excludeContainers)
     "cpu-request" (dig "requests" "cpu" "" $proxy.resources)
     "memory-request" (dig "requests" "memory" "" $proxy.resources)
     "cpu-limit" (dig "limits" "cpu" "" $proxy.resources)

@@ -27,6 +27,9 @@ pub(super) fn read(input: &Input) -> Result<Vec<Text>, BadStream> {
         }
         return Ok(vec![Text::from_stdin()?]);
     }
+    if input.files.iter().filter(|name| *name == STDIN).count() > 1 {
+        return Err(BadStream("standard input can be read only once".to_owned()));
+    }
     input
         .files
         .iter()

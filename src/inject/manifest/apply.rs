@@ -224,7 +224,7 @@ impl Run<'_> {
     ) -> Option<String> {
         let document = &manifests.documents[index].value;
         let owner = object.name(document);
-        let injected = self.pods.iter().find(|pods| pods.owner == owner && pods.renumbered)?;
+        let injected = self.pods.iter().find(|pods| pods.owner == owner)?;
         let number = injected.captured.first()?.app;
         let service =
             text(object.of(document), "/spec/serviceName").filter(|name| !name.is_empty())?;

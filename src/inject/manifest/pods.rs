@@ -16,10 +16,9 @@ pub struct Pods {
     pub labels: Map<String, Value>,
     /// The names of its ports.
     pub port_names: Vec<String>,
-    /// What the sidecar took over; nothing if there is none.
+    /// What was renumbered, so that clients who know the number get past the sidecar. With another way of capturing
+    /// the number stays where it was, or somebody else sees to it.
     pub captured: Vec<Captured>,
-    /// Whether the app's port stays reachable at the number that clients know.
-    pub renumbered: bool,
 }
 
 /// A port that the sidecar took over.
@@ -48,13 +47,15 @@ impl Pods {
         // The annotation is ours; one that somebody broke says nothing.
         let status: Value =
             status.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let renumbered = text(&status, "/capture") == Some("renumber");
+        let captured =
+            items(&status, "/ports").filter_map(Captured::of).filter(|_| renumbered).collect();
         Self {
             owner,
             namespace: namespace.map(str::to_owned),
             labels: labels.cloned().unwrap_or_default(),
             port_names,
-            captured: items(&status, "/ports").filter_map(Captured::of).collect(),
-            renumbered: text(&status, "/capture") != Some("swap"),
+            captured,
         }
     }
 

@@ -165,7 +165,7 @@ mod tests {
         ]}});
         assert_eq!(blocked(&policy, None, &pods()).len(), 1);
         assert_eq!(blocked(&policy, Some("other"), &pods()), [""; 0]);
-        let mut elsewhere = policy.clone();
+        let mut elsewhere = policy;
         elsewhere["spec"]["egress"][0]["to"][0]["namespaceSelector"] = json!({});
         assert_eq!(blocked(&elsewhere, Some("other"), &pods()).len(), 1);
     }

@@ -86,6 +86,10 @@ struct Reader<'a> {
 // === impl Reader ===
 
 impl<'a> Reader<'a> {
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the parser's enum may grow; what is new is no node"
+    )]
     fn document(&mut self) -> Result<Value, Unreadable> {
         let mut value = Value::Null;
         let mut seen = false;
@@ -103,7 +107,7 @@ impl<'a> Reader<'a> {
                     let (event, span) = self.next()?;
                     value = self.node(event, span)?;
                 }
-                _unexpected => return Err(self.unreadable(span, "nothing can stand here")),
+                _ => return Err(self.unreadable(span, "nothing can stand here")),
             }
         }
     }
@@ -116,6 +120,10 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the parser's enum may grow; what is new is no node"
+    )]
     fn node(&mut self, event: Event<'a>, span: Span) -> Result<Value, Unreadable> {
         let (value, anchor) = match event {
             Event::Alias(id) => return self.alias(id, span),
@@ -130,7 +138,7 @@ impl<'a> Reader<'a> {
                 self.doubt_tag(tag.as_deref(), "map", span);
                 (self.mapping()?, anchor)
             }
-            _unexpected => return Err(self.unreadable(span, "a value is missing here")),
+            _ => return Err(self.unreadable(span, "a value is missing here")),
         };
         if anchor > 0 {
             let size = size(&value);

@@ -50,8 +50,7 @@ pub fn bypasses(service: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<
         .filter(|pods| pods.namespace.as_deref() == namespace && selects(selector, &pods.labels))
         .collect();
     if text(service, "/spec/clusterIP") == Some("None") {
-        let captured = behind.iter().filter(|pods| pods.renumbered);
-        let headless = captured.filter_map(|pods| {
+        let headless = behind.iter().filter_map(|pods| {
             let number = pods.captured.first()?.app;
             Some(Bypass::Headless { owner: pods.owner.clone(), number })
         });

@@ -1,0 +1,306 @@
+//! Streams in and out: what is copied, what is refused, exit codes, options. What is done to a pod is not looked at.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::command::{lameduck, values};
+
+const POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+  - {name: app, image: app, ports: [{name: http, containerPort: 8080}]}
+";
+
+const PORTLESS: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: b}
+spec:
+  containers:
+  - {name: app, image: app}
+";
+
+pub fn are_copied_where_nothing_is_done() {
+    let stream = "\u{feff}# mode: 0644\r\napiVersion: v1\r\nkind: ConfigMap\r\nmetadata:   {name: x}\r\ndata:\r\n  \
+                  a: |\r\n    ---\r\n  'on':  \"y\" # c\r\n---\r\n---  # nothing\r\n\r\n...\r\n---\r\n{\"apiVersion\": \
+                  \"v1\", \"kind\": \"Secret\"}";
+    for tool in ["inject", "uninject"] {
+        let ran = lameduck(tool, stream).ok();
+        assert_eq!(ran.out, stream);
+        assert_eq!(ran.err, "nothing to do\n");
+    }
+    assert_eq!(lameduck("inject", "").ok().out, "");
+}
+
+pub fn that_cannot_be_read_give_nothing() {
+    for (stream, told) in [
+        ("a: [\n", "standard input: line "),
+        ("a: 1\n...\nb: 2\n", "standard input: line 3: "),
+        ("-----BEGIN\n", "standard input: line 1: "),
+        ("a: .nan\n", "standard input: line 1: JSON has no .nan"),
+        ("a: *b\n", "standard input: line 1: "),
+        ("{\"a\": 1}}", "standard input: line 1: "),
+    ] {
+        let ran = lameduck("inject", &format!("{POD}---\n{stream}")).ran_badly();
+        assert!(ran.0.is_empty(), "{stream}: {}", ran.0);
+        assert!(ran.1.starts_with("lameduck: standard input: line "), "{stream}: {}", ran.1);
+        let alone = lameduck("inject", stream).ran_badly();
+        assert!(alone.1.contains(told), "{stream}: {}", alone.1);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let told = lameduck(&format!("inject -f {}", folder.path().display()), "").ran_badly().1;
+    assert!(told.contains("is a folder"), "{told}");
+    let told = lameduck(&format!("inject -f {}/none", folder.path().display()), "").ran_badly().1;
+    assert!(told.contains("none: No such file"), "{told}");
+    let latin = folder.path().join("latin1.yaml");
+    fs::write(&latin, b"a: 1\nb: \xe4\n").unwrap();
+    let told = lameduck(&format!("inject -f {}", latin.display()), "").ran_badly().1;
+    assert!(told.contains("latin1.yaml: line 2: not UTF-8"), "{told}");
+    let told = lameduck("inject -f - -f -", POD).ran_badly().1;
+    assert!(told.contains("only once"), "{told}");
+}
+
+pub fn of_several_files_are_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("b.yaml");
+    fs::write(&other, PORTLESS.trim_end()).unwrap();
+    let ran = lameduck(&format!("inject -f {} -f -", other.display()), POD).ok();
+    assert!(
+        ran.out.starts_with(&format!("{}\n---\napiVersion: v1\nkind: Pod\n", PORTLESS.trim_end())),
+        "{}",
+        ran.out
+    );
+    assert_eq!(values(&ran.out).len(), 2);
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert!(lines[0].starts_with("pod/b: skipped: no-named-port: "), "{lines:?}");
+    assert!(lines[1].starts_with("pod/a: injected ("), "{lines:?}");
+    assert_eq!(lines[2], "1 injected, 1 skipped");
+}
+
+pub fn of_json_stay_json() {
+    let pod = &values(POD)[0];
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [pod, {"kind": "X", "apiVersion": "v1", "x": 1}]});
+    let stream = format!(
+        "{}\n{}\n",
+        serde_json::to_string_pretty(&list).unwrap(),
+        json!({"kind":"Y","apiVersion":"v1"})
+    );
+    let ran = lameduck("inject", &stream).ok();
+    let mut written = serde_json::Deserializer::from_str(&ran.out).into_iter::<Value>();
+    let first = written.next().unwrap().unwrap();
+    assert_eq!(first["items"][0]["metadata"]["labels"]["lameduck.dev/injected"], "true");
+    assert_eq!(first["items"][1], list["items"][1]);
+    assert!(
+        ran.out.starts_with("{\n  \"apiVersion\": \"v1\",\n  \"kind\": \"List\",\n"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.ends_with("}\n{\"kind\":\"Y\",\"apiVersion\":\"v1\"}\n"), "{}", ran.out);
+    let undone = lameduck("uninject", &ran.out).ok().out;
+    assert_eq!(values(&undone), values(&stream));
+}
+
+pub fn may_be_printed_as_json_or_yaml() {
+    let one: Value = serde_json::from_str(&lameduck("inject -o json", POD).ok().out).unwrap();
+    assert_eq!(one["kind"], "Pod");
+    let two = lameduck("inject -o json", &format!("{POD}---\n{PORTLESS}")).ok().out;
+    let two: Value = serde_json::from_str(&two).unwrap();
+    assert_eq!((&two["kind"], two["items"].as_array().unwrap().len()), (&json!("List"), 2));
+    let yaml = lameduck("uninject -o yaml", "{\"apiVersion\": \"v1\", \"kind\": \"X\"}").ok().out;
+    assert_eq!(yaml, "apiVersion: v1\nkind: X\n");
+}
+
+pub fn whose_reader_is_gone_are_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+        .args(["inject", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    // Only now: the stream is written once all of it was read.
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), POD.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+pub fn strict_fails_if_something_was_skipped() {
+    assert_eq!(lameduck("inject --strict", POD).code, 0);
+    let ran = lameduck("inject --strict", &format!("{POD}---\n{PORTLESS}"));
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert_eq!(values(&ran.out).len(), 2);
+    let injected = lameduck("inject", POD).ok().out;
+    assert_eq!(lameduck("inject --strict", &injected).code, 0);
+    let opted_out = POD.replace("{name: a}", "{name: a, labels: {lameduck.dev/inject: disabled}}");
+    assert_eq!(lameduck("inject --strict", &opted_out).code, 0);
+    assert_eq!(lameduck("inject --strict --only-labelled", POD).code, 0);
+}
+
+pub fn wrong_usage_is_64() {
+    for line in [
+        "inject --kube-version 2",
+        "inject --set x",
+        "inject --set nonsense=1",
+        "inject --set drain-timeout=soon",
+        "inject -o text",
+        "inject file.yaml",
+        "uninject --strict",
+        "inject --hook-token ä",
+    ] {
+        let ran = lameduck(line, POD);
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""), "{line}: {}", ran.err);
+    }
+    let told = lameduck("inject --set drain-timeout=soon", POD).err;
+    assert!(told.contains("drain-timeout=soon: expected "), "{told}");
+}
+
+pub fn only_labelled_goes_by_the_label_and_the_namespace() {
+    let namespace = |label: &str| match label {
+        "" => "apiVersion: v1\nkind: Namespace\nmetadata: {name: ns}\n---\n".to_owned(),
+        label => format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: ns, labels: {{lameduck.dev/inject: {label}}}}}\n---\n"
+        ),
+    };
+    let pod = |label: &str| {
+        let label = if label.is_empty() {
+            "{}".to_owned()
+        } else {
+            format!("{{lameduck.dev/inject: {label}}}")
+        };
+        POD.replace("{name: a}", &format!("{{name: a, namespace: ns, labels: {label}}}"))
+    };
+    for (of_namespace, of_pod, labelled, all) in [
+        ("enabled", "", true, true),
+        ("enabled", "enabled", true, true),
+        ("enabled", "disabled", false, false),
+        ("", "enabled", true, true),
+        ("", "", false, true),
+        ("", "disabled", false, false),
+        ("disabled", "enabled", true, true),
+        ("disabled", "", false, false),
+    ] {
+        let stream = namespace(of_namespace) + &pod(of_pod);
+        for (line, wanted) in [("inject --only-labelled", labelled), ("inject", all)] {
+            let ran = lameduck(line, &stream).ok();
+            let is_injected = ran.err.starts_with("pod/a -n ns: injected (");
+            assert_eq!(is_injected, wanted, "{line} {of_namespace:?} {of_pod:?}: {}", ran.err);
+        }
+    }
+}
+
+pub fn every_kind_is_injected() {
+    let template = json!({"metadata": {"labels": {"app": "x"}}, "spec": values(POD)[0]["spec"]});
+    for (version, kind) in [
+        ("apps/v1", "Deployment"),
+        ("apps/v1", "ReplicaSet"),
+        ("apps/v1", "StatefulSet"),
+        ("apps/v1", "DaemonSet"),
+        ("v1", "ReplicationController"),
+        ("batch/v1", "Job"),
+        ("batch/v1", "CronJob"),
+        ("argoproj.io/v1alpha1", "Rollout"),
+    ] {
+        let spec = match kind {
+            "CronJob" => json!({"jobTemplate": {"spec": {"template": template}}}),
+            _ => json!({"template": template, "unknown": {"kept": [1, "on"]}}),
+        };
+        let object =
+            json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+        let ran = lameduck("inject -o json", &object.to_string()).ok();
+        assert!(
+            ran.err.starts_with(&format!("{}/x: injected (native sidecar, ", kind.to_lowercase())),
+            "{}",
+            ran.err
+        );
+        let written: Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(written["spec"].get("unknown"), object["spec"].get("unknown"));
+        assert_eq!(values(&lameduck("uninject", &ran.out).ok().out), [object]);
+    }
+    let ran = lameduck(
+        "inject",
+        r#"{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "x"},
+        "spec": {"workloadRef": {"kind": "Deployment", "name": "web"}}}"#,
+    )
+    .ok();
+    assert!(
+        ran.err
+            .starts_with("rollout/x: skipped: no-template: its pods are those of deployment/web"),
+        "{}",
+        ran.err
+    );
+}
+
+pub fn options_are_choices() {
+    let ran =
+        lameduck("inject --image example.com/x:1 --set drain-timeout=20s --kube-version 1.30", POD)
+            .ok();
+    assert!(ran.out.contains("image: example.com/x:1\n"), "{}", ran.out);
+    assert!(
+        ran.err.contains("(ordinary container, ") || !ran.err.contains("native"),
+        "{}",
+        ran.err
+    );
+    let ran = lameduck("inject --hook-token s3cret", POD).ok();
+    assert!(ran.out.contains("s3cret"), "{}", ran.out);
+    let unnamed = POD.replace("name: http, ", "");
+    let ran = lameduck("inject", &unnamed).ok();
+    assert!(ran.err.contains("skipped: no-named-port"), "{}", ran.err);
+    let ran = lameduck("inject --name-port 8080=http", &unnamed).ok();
+    assert!(ran.err.starts_with("pod/a: injected ("), "{}", ran.err);
+    assert_eq!(values(&lameduck("uninject", &ran.out).ok().out), values(&unnamed));
+}
+
+pub fn services_and_policies_are_told() {
+    let pod = POD.replace("{name: a}", "{name: a, labels: {app: a}}");
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {app: a}, ports: [{port: 8080}]}\n";
+    let ran = lameduck("inject", &(pod.clone() + service)).ok();
+    assert!(ran.out.ends_with(service), "{}", ran.out);
+    assert!(ran.err.contains("\nwarning: service/s: port 8080 leads to number 8080, past the sidecar of pod/a; write targetPort: http\n"), "{}", ran.err);
+    assert!(ran.err.ends_with("1 injected, 1 warning\n"), "{}", ran.err);
+    let injected_before = lameduck("inject --fix-services", &ran.out).ok();
+    assert!(
+        injected_before.err.contains("service/s: fixed (port 8080 leads to http)\n"),
+        "{}",
+        injected_before.err
+    );
+    let undone = lameduck("uninject", &injected_before.out).ok().out;
+    assert_eq!(values(&undone), values(&(pod + service)));
+}
+
+pub fn what_is_doubtful_is_refused_only_if_written_anew() {
+    let doubtful = "---\napiVersion: v1\nkind: ConfigMap\ndata: {a: x, a: y}\n";
+    let ran = lameduck("inject", &format!("{POD}{doubtful}")).ok();
+    assert!(ran.out.ends_with(doubtful), "{}", ran.out);
+    assert!(
+        ran.err.contains(
+            "warning: standard input:8: line 10: the key `a` stands here for the second time"
+        ),
+        "{}",
+        ran.err
+    );
+    let pod = POD.replace("{name: a}", "{name: a, name: b}");
+    let (out, err) = lameduck("inject", &pod).ran_badly();
+    assert!(
+        out.is_empty() && err.starts_with("lameduck: standard input: line 3: the key `name`"),
+        "{err}"
+    );
+}
+
+// === impl Ran ===
+
+impl crate::command::Ran {
+    /// Output and complaint of a run that was refused.
+    #[track_caller]
+    fn ran_badly(self) -> (String, String) {
+        assert_eq!(self.code, 1, "{self:?}");
+        (self.out, self.err)
+    }
+}
