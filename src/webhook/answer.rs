@@ -4,7 +4,10 @@
 //! ([`super::connections`]), and what a review means ([`super::review`], [`super::verdict`]).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -52,6 +55,8 @@ struct Shared {
     clock: Clock,
     bodies: Arc<Semaphore>,
     working: Semaphore,
+    /// When a refusal was last logged, in seconds of uptime plus one; 0 means never.
+    complained_at: AtomicU64,
 }
 
 /// The policy, which changes with the nodes. Clones share it.
@@ -96,7 +101,26 @@ impl Injector {
     ) -> Self {
         let bodies = Arc::new(Semaphore::new(BODIES_KIB as usize));
         let working = Semaphore::new(WORKING);
-        Self(Arc::new(Shared { policy, invalid_config, counts, clock, bodies, working }))
+        let complained_at = AtomicU64::new(0);
+        Self(Arc::new(Shared {
+            policy,
+            invalid_config,
+            counts,
+            clock,
+            bodies,
+            working,
+            complained_at,
+        }))
+    }
+
+    /// Logs why a request got no review back: defects all, what others sent once a second.
+    fn complain(&self, refusal: &Refusal) {
+        let second = self.0.clock.now().as_millis() / 1000 + 1;
+        if let Refusal::Internal(error) = refusal {
+            tracing::error!(event = "review_failed", %error, "a review could not be answered");
+        } else if self.0.complained_at.swap(second, Relaxed) != second {
+            tracing::warn!(event = "review_refused", error = %refusal, "a request was no review");
+        }
     }
 
     async fn review<B>(&self, request: Request<B>) -> Result<Verdict, Refusal>
@@ -179,11 +203,7 @@ impl Answer for Injector {
             }
             Err(refusal) => {
                 self.0.counts.count(Ended::Failed, took);
-                if let Refusal::Internal(error) = &refusal {
-                    tracing::error!(event = "review_failed", %error, "a review could not be answered");
-                } else {
-                    tracing::debug!(event = "refused", error = %refusal, "no review");
-                }
+                self.complain(&refusal);
                 refusal.response()
             }
         }
@@ -273,7 +293,7 @@ fn log(verdict: &Verdict) {
         Outcome::Injected => tracing::info!(event = "injected", "{summary}"),
         Outcome::Repaired => tracing::info!(event = "repaired", "{summary}"),
         Outcome::Rejected => tracing::warn!(event = "rejected", "{summary}"),
-        Outcome::Skipped(_) => tracing::info!(event = "skipped", "{summary}"),
+        Outcome::Skipped(_) => tracing::debug!(event = "skipped", "{summary}"),
         Outcome::NoPod => tracing::debug!(event = "no_pod", "{summary}"),
     }
 }

@@ -1,7 +1,7 @@
 //! The injector's connections: accepting, TLS, HTTP/2 and HTTP/1.1, time limits, and their end.
 //!
-//! At most [`MOST`] are open. When they are used up, the one that has been without a request for longest makes room:
-//! whoever opens connections and says nothing can't keep the API server out. Not here: what is answered.
+//! At most [`MOST`] are open. When they are used up, one makes room that never asked for anything, or that has nothing
+//! to be answered: whoever opens connections and says nothing can't keep the API server out. Not here: what is answered.
 
 mod protocol;
 
@@ -104,8 +104,7 @@ impl Open {
     fn admit<A: Answer>(&mut self, stream: TcpStream, peer: SocketAddr, port: &Port<A>) {
         port.activity.note();
         if self.entries.len() >= MOST {
-            let idle = self.entries.iter().position(|(traffic, _)| !traffic.is_busy());
-            if let Some((traffic, _)) = idle.and_then(|at| self.entries.remove(at)) {
+            if let Some((traffic, _)) = self.dispensable().and_then(|at| self.entries.remove(at)) {
                 traffic.make_room();
             }
         }
@@ -116,6 +115,13 @@ impl Open {
         let traffic = Traffic::default();
         let task = self.tasks.spawn(connection(stream, peer, port.clone(), traffic.clone()));
         self.entries.push_back((traffic, task));
+    }
+
+    /// The oldest connection that never asked for anything; else the oldest that has nothing to be answered.
+    fn dispensable(&self) -> Option<usize> {
+        let first =
+            |is: fn(&Traffic) -> bool| self.entries.iter().position(|(traffic, _)| is(traffic));
+        first(|traffic| traffic.begun() == 0).or_else(|| first(|traffic| !traffic.is_busy()))
     }
 
     fn forget(&mut self, ended: Result<(), tokio::task::JoinError>) {
@@ -161,7 +167,11 @@ async fn connection<A: Answer>(
         None => http1(stream, port, traffic).await,
         Some(identity) => {
             let handshake = TlsAcceptor::from(identity.config()).accept(stream);
-            match timeout(HEADER_TIMEOUT, handshake).await {
+            let handshake = tokio::select! {
+                handshake = timeout(HEADER_TIMEOUT, handshake) => handshake,
+                () = traffic.asked_to_leave() => return,
+            };
+            match handshake {
                 Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                     http2(stream, port, traffic).await
                 }

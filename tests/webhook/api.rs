@@ -41,6 +41,21 @@ pub struct Cluster {
     pub conflicts: usize,
 }
 
+/// A kubeconfig that leads to `server`, whose certificate is signed by `ca`, PEM.
+pub fn kubeconfig(server: &str, ca: Option<&str>) -> String {
+    let mut cluster = json!({"server": server});
+    if let Some(ca) = ca {
+        cluster["certificate-authority-data"] = BASE64_STANDARD.encode(ca).into();
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "users": [{"name": "test", "user": {}}],
+    })
+    .to_string()
+}
+
 // === impl Api ===
 
 impl Api {
@@ -86,14 +101,7 @@ impl Api {
     }
 
     pub fn kubeconfig(&self) -> String {
-        let address = self.address;
-        json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": format!("http://{address}")}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "users": [{"name": "test", "user": {}}],
-        })
-        .to_string()
+        kubeconfig(&format!("http://{}", self.address), None)
     }
 
     /// Looks at the cluster, or changes it.

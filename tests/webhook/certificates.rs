@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
-    api::Api,
+    api::{Api, kubeconfig},
     client::Client,
     eventually,
     injector::{Builder, Injector, pair},
@@ -33,18 +33,17 @@ fn count(pem: &str) -> usize {
     pem.matches("BEGIN CERTIFICATE").count()
 }
 
-/// A CA that expires in so many seconds, and its key, as an older version of ours may have left it.
-fn ca(expires_in: u64) -> (String, String) {
+/// The certificate of a CA that expires in so many days, as an older version of ours may have left it. PEM.
+fn ca(key: &KeyPair, days: u64) -> String {
     #[allow(clippy::disallowed_methods, reason = "certificates are dated by the calendar")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let mut params = CertificateParams::new(vec![]).unwrap();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + Duration::from_secs(now - DAY);
-    params.not_after = epoch + Duration::from_secs(now + expires_in);
+    params.not_after = epoch + Duration::from_secs(now + days * DAY);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let key = KeyPair::generate().unwrap();
-    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    params.self_signed(key).unwrap().pem()
 }
 
 /// The pod that the injector makes of a recorded one.
@@ -89,7 +88,7 @@ async fn a_bundle_that_was_lost_comes_back_and_others_stay_in_it() {
     let api = Api::start().await;
     let _replica = replica(&api).await;
     let ours = api.bundle();
-    let (foreign, _) = ca(365 * DAY);
+    let foreign = ca(&KeyPair::generate().unwrap(), 365);
     for (bundle, expected) in
         [(json!(null), 1), (json!(""), 1), (crate::reviews::base64(&foreign), 2)]
     {
@@ -129,9 +128,8 @@ async fn without_an_api_server_it_is_not_ready_and_with_one_it_becomes_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_that_is_about_to_expire_is_replaced_under_load_without_a_failure() {
     let api = Api::start().await;
-    // Usable for three seconds more.
-    let (old, key) = ca(30 * DAY + 3);
-    api.with(|cluster| cluster.set_ca(&old, &key));
+    let key = KeyPair::generate().unwrap();
+    api.with(|cluster| cluster.set_ca(&ca(&key, 40), &key.serialize_pem()));
     let (one, other) = tokio::join!(replica(&api), replica(&api));
     assert_eq!(count(&api.bundle()), 1);
     let replicas = Arc::new([one, other]);
@@ -158,6 +156,9 @@ async fn a_ca_that_is_about_to_expire_is_replaced_under_load_without_a_failure()
     ];
     let (steady, stop) = (clients.clone(), Arc::clone(&done));
     let steady = tokio::spawn(async move { paced(&steady, 100, || stop.load(SeqCst)).await });
+    eventually("the load is on", async || (handshakes.load(SeqCst) >= 20).then_some(())).await;
+    // The calendar can't be turned, so the same CA comes closer to its end.
+    api.with(|cluster| cluster.set_ca(&ca(&key, 29), &key.serialize_pem()));
     eventually("both show a certificate of the new CA", async || {
         let new = api.with(|cluster| cluster.cas.first().cloned())?;
         let new = new.split_inclusive("-----END CERTIFICATE-----\n").next()?.to_owned();
@@ -191,6 +192,18 @@ async fn a_certificate_in_files_is_replaced_when_they_change() {
     assert_ne!(after.await.shown, before.shown);
     let review = recorded("deployment-pod.json").to_string();
     assert_eq!(before.post(review).await.unwrap().status, 200, "connections go on");
+}
+
+/// A webhook is no API server, but it speaks TLS, and its 404 is an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_is_reached_over_tls_and_must_show_the_right_certificate() {
+    let other = Builder::with_files().start().until_ready().await;
+    let server = format!("https://localhost:{}", other.webhook.port());
+    for (ca, expected) in [(&other.ca, "says 404"), (&pair().0, "UnknownIssuer")] {
+        let injector = Builder::outside(&kubeconfig(&server, Some(ca))).start();
+        injector.until_logged(expected).await;
+        assert_eq!(injector.health("/readyz").await.unwrap().0, 503);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

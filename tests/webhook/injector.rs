@@ -76,9 +76,14 @@ impl Builder {
 
     /// With a certificate of its own, in the cluster of `api`.
     pub fn self_managed(api: &Api) -> Self {
+        Self::outside(&api.kubeconfig())
+    }
+
+    /// The same, with an API server that a kubeconfig leads to.
+    pub fn outside(content: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let kubeconfig = folder.path().join("kubeconfig");
-        fs::write(&kubeconfig, api.kubeconfig()).unwrap();
+        fs::write(&kubeconfig, content).unwrap();
         let flags = "--namespace lameduck-system --service injector --secret injector-ca \
                      --webhook-configuration lameduck-injector --check-every 1s --kubeconfig";
         let mut arguments: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();

@@ -21,7 +21,7 @@ mod reviews;
 use std::time::Duration;
 
 /// How long a wait for something that must happen may last before the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks `probe` until it answers.
 async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {

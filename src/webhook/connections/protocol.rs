@@ -25,6 +25,8 @@ use crate::webhook::{
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a connection that was told to go may take for it.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// The same if somebody else waits for its place. An API server answers within some milliseconds.
+const MAKING_ROOM: Duration = Duration::from_millis(250);
 /// A peer that vanished is found out by unanswered HTTP/2 pings.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -86,26 +88,26 @@ async fn drive<C: Farewell>(
     let (mut known, mut allowed) = (0, HEADER_TIMEOUT);
     // In the middle of its first request a connection that came late need not be told again.
     let from = if stages.now() == Stage::Open { C::FROM } else { Stage::Closing };
-    loop {
+    let goodbye = loop {
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = stages.reached(from) => {
                 connection.as_mut().say_goodbye();
                 return connection.await;
             }
-            () = traffic.asked_to_leave() => break,
+            () = traffic.asked_to_leave() => break MAKING_ROOM,
             () = tokio::time::sleep(allowed) => {
                 let begun = traffic.begun();
                 if begun == known && !traffic.is_busy() {
-                    break;
+                    break GOODBYE;
                 }
                 (known, allowed) = (begun, IDLE_TIMEOUT);
             }
         }
-    }
+    };
     connection.as_mut().say_goodbye();
     // Who does not go is left.
-    timeout(GOODBYE, connection).await.unwrap_or(Ok(()))
+    timeout(goodbye, connection).await.unwrap_or(Ok(()))
 }
 
 // === impl Farewell ===
