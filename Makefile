@@ -26,7 +26,7 @@ image: ## build the image as an archive, target/image/lameduck-VERSION.tar, with
 	@image/build
 
 .PHONY: chart-tools
-chart-tools: ## install Helm and the schemas that tests/chart/ holds the chart against
+chart-tools: ## install Helm, kubectl and the schemas that tests/chart/ and tests/inject/ need
 	@tests/chart/install
 
 HELM := tests/chart/node_modules/helm/helm

@@ -86,10 +86,12 @@ fn parts<'d>(document: &'d Document<'_>, output: Output) -> Result<[Cow<'d, str>
         Format::Yaml => {
             let newline = if chunk.body.contains("\r\n") { "\r\n" } else { "\n" };
             let body = write::yaml(&document.value).map_err(|error| failed(error.to_string()))?;
-            let head = if chunk.head.ends_with("---") {
-                format!("{}{newline}", chunk.head).into()
-            } else {
+            // A separator with content on its line, or at the end of the stream.
+            let said = chunk.head.trim_matches(['\u{feff}', '\r']);
+            let head = if said.is_empty() || chunk.head.ends_with('\n') {
                 chunk.head.into()
+            } else {
+                format!("{}{newline}", chunk.head.trim_end_matches('\r')).into()
             };
             Ok([head, body.replace('\n', newline).into(), chunk.tail.into()])
         }
