@@ -126,7 +126,8 @@ impl<'a> Cut<'a> {
             }
             (Line::End, Place::Ended) => {}
             (Line::End, Place::Begun | Place::Directives | Place::Separated | Place::Body) => {
-                (self.place, self.end) = (Place::Ended, Some(at));
+                (self.place, self.end) = (Place::Ended, Some(at + mark));
+                self.body = self.body.max(mark);
             }
             (Line::Content, Place::Ended) => {
                 let what =

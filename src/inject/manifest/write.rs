@@ -5,9 +5,9 @@
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use serde_saphyr::{SerializerOptions, SingleQuoted};
+use serde_saphyr::{DoubleQuoted, SerializerOptions, SingleQuoted};
 
-use super::read;
+use super::{read, split};
 
 /// A value that can't be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,11 @@ pub fn yaml(value: &Value) -> Result<String, Unwritable> {
     let mut text = String::new();
     serde_saphyr::to_fmt_writer_with_options(&mut text, &Styled(value), options)
         .map_err(|error| Unwritable(error.to_string()))?;
+    // A key of the document itself that begins with dashes would be taken for a separator; no object has such a key.
+    let chunks = split::split(&text).map_err(|error| Unwritable(error.what))?;
+    if chunks.len() != 1 {
+        return Err(Unwritable("it would be read as several documents".to_owned()));
+    }
     let again = read::yaml(&text, 1).map_err(|error| Unwritable(error.to_string()))?;
     match again.doubts.first() {
         None if again.value == *value => Ok(text),
@@ -44,6 +49,9 @@ impl Serialize for Styled<'_> {
             Value::Array(items) => serializer.collect_seq(items.iter().map(Self)),
             Value::Object(map) => {
                 serializer.collect_map(map.iter().map(|(key, value)| (key, Self(value))))
+            }
+            Value::String(text) if text.starts_with("---") => {
+                DoubleQuoted(text).serialize(serializer)
             }
             Value::String(text) if is_json_like(text) => SingleQuoted(text).serialize(serializer),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
@@ -218,6 +226,13 @@ mod tests {
                 yaml(&value).unwrap_or_else(|error| panic!("{value}: {error}"));
             }
         }
+    }
+
+    #[test]
+    fn nothing_that_is_written_is_taken_for_a_separator() {
+        assert_eq!(yaml(&json!("---x")).unwrap(), "\"---x\"\n");
+        assert!(yaml(&json!({"---x": 1})).is_err());
+        assert!(yaml(&json!({"a": {"---x": "---x"}})).is_ok());
     }
 
     #[test]
