@@ -12,6 +12,7 @@ pub mod names;
 pub mod options;
 mod pod;
 mod ports;
+mod quantity;
 mod record;
 mod repair;
 mod rewrite;

@@ -67,21 +67,18 @@ pub(super) fn may_stay(pod: &Value, asked: &Asked<'_>) -> Result<(), Skip> {
 }
 
 fn requested(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<(), Skip> {
-    if pod::annotation(pod, names::INJECT) == Some("disabled") {
-        let detail = format!("annotation {}=disabled", names::INJECT);
-        return Err(skip(SkipReason::OptedOut, detail));
+    let said = |map: &str| pod.get("metadata")?.get(map)?.get(names::INJECT).map(text);
+    if let Some(value) = said("annotations").filter(|value| value != "enabled") {
+        return Err(opted_out("annotation", &value));
     }
-    match (pod::label(pod, names::INJECT), asked.gate) {
-        (Some("enabled"), _) | (None, Gate::NotOptedOut) => {}
+    match (said("labels"), asked.gate) {
+        (None, Gate::NotOptedOut) => {}
         (None, Gate::Labelled) => {
             let detail = format!("it has no label {}=enabled", names::INJECT);
             return Err(skip(SkipReason::NotRequested, detail));
         }
-        (Some(value), _) => {
-            let hint = if value == "disabled" { "" } else { ": expected enabled or disabled" };
-            let detail = format!("label {}={value}{hint}", names::INJECT);
-            return Err(skip(SkipReason::OptedOut, detail));
-        }
+        (Some(value), _) if value == "enabled" => {}
+        (Some(value), _) => return Err(opted_out("label", &value)),
     }
     if policy.excluded_namespaces.iter().any(|excluded| excluded == asked.namespace) {
         let detail = format!("namespace {} is excluded", asked.namespace);
@@ -137,6 +134,16 @@ fn readable(pod: &Value) -> Result<(), Skip> {
         }
     }
     Ok(())
+}
+
+fn opted_out(what: &str, value: &str) -> Skip {
+    let hint = if value == "disabled" { "" } else { ": expected enabled or disabled" };
+    skip(SkipReason::OptedOut, format!("{what} {}={value}{hint}", names::INJECT))
+}
+
+/// A value as a text. In a file it may be something else; the API server will say so itself.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 pub(super) const fn skip(reason: SkipReason, detail: String) -> Skip {

@@ -30,41 +30,48 @@ pub(super) struct Times {
 /// Computes the times of a pod that had `original` seconds of grace, and whose users' hooks slept for `slept`.
 ///
 /// # Errors
-/// They don't fit together, whatever is done.
+/// What was chosen does not fit together.
 pub(super) fn times(
     original: Option<u64>,
     slept: Duration,
     options: &Options,
 ) -> Result<Times, BudgetError> {
     let app = original.unwrap_or(KUBERNETES_DEFAULT);
+    // Kubelet has always ended a hook that outlasted the grace period.
+    let slept = slept.min(Duration::from_secs(app));
     let wanted_min = options.drain_min.max(slept);
     let wanted = options.drain_timeout.max(slept);
-    let (pod, drain) = match options.grace {
-        _ if app <= IMMEDIATE => (app, Duration::ZERO),
-        Grace::Extend => (extended(app, wanted), wanted),
-        Grace::Keep => (app, wanted.min(within(app))),
-        Grace::Seconds(pod) => (pod, wanted.min(within(pod))),
+    let (pod, drain, min) = match options.grace {
+        _ if app <= IMMEDIATE => (app, Duration::ZERO, Duration::ZERO),
+        Grace::Extend => (extended(app, wanted), wanted, wanted_min),
+        Grace::Keep => made_do(app, wanted, wanted_min),
+        Grace::Seconds(pod) => made_do(pod, wanted, wanted_min),
     };
     let budget = Budget::new(
-        wanted_min.min(drain),
+        min,
         options.drain_quiet,
         drain,
         options.container_drain_timeout,
         // A pod that is killed at once has no time for anything; the sidecar must start all the same.
-        Duration::from_secs(pod).max(drain + AFTER_DRAIN),
+        Duration::from_secs(pod).max(drain.saturating_add(AFTER_DRAIN)),
     )?;
     Ok(Times { app, pod, budget })
 }
 
 /// The app's own time and the drain's, one after the other.
 fn extended(app: u64, drain: Duration) -> u64 {
-    let seconds = drain.as_secs() + u64::from(drain.subsec_nanos() > 0);
-    app.saturating_add(seconds).saturating_add(AFTER_DRAIN.as_secs())
+    app.saturating_add(whole_seconds(drain)).saturating_add(AFTER_DRAIN.as_secs())
 }
 
-/// What a drain may take of a grace period that is not extended.
-fn within(pod: u64) -> Duration {
-    Duration::from_secs(pod).saturating_sub(RESERVED)
+/// A duration in the seconds that Kubernetes counts in, rounded up.
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+}
+
+/// A grace period that is not extended, what the drain may take of it, and its minimum.
+fn made_do(pod: u64, wanted: Duration, min: Duration) -> (u64, Duration, Duration) {
+    let drain = wanted.min(Duration::from_secs(pod).saturating_sub(RESERVED));
+    (pod, drain, min.min(drain))
 }
 
 #[cfg(test)]
@@ -105,8 +112,32 @@ mod tests {
         let after = |slept| times(None, Duration::from_secs(slept), &Options::default()).unwrap();
         assert_eq!(after(15).budget.drain_min(), Duration::from_secs(15));
         assert_eq!(after(2).budget.drain_min(), Duration::from_secs(5));
-        let long = after(90);
-        assert_eq!((long.pod, long.budget.drain_timeout().as_secs()), (125, 90));
+        let options = Options { drain_timeout: Duration::from_secs(20), ..Options::default() };
+        let long = times(Some(30), Duration::from_secs(25), &options).unwrap();
+        assert_eq!((long.pod, long.budget.drain_timeout().as_secs()), (60, 25));
+    }
+
+    #[test]
+    fn a_sleep_that_kubelet_would_have_ended_counts_for_the_grace_period_only() {
+        for slept in [Duration::from_secs(3_600), Duration::MAX] {
+            let times = times(Some(10), slept, &Options::default()).unwrap();
+            assert_eq!((times.pod, times.budget.drain_min().as_secs()), (75, 10));
+        }
+    }
+
+    #[test]
+    fn times_that_no_clock_will_see_do_not_overflow() {
+        let drain_timeout = Duration::from_millis(u64::MAX);
+        let options = Options { drain_timeout, ..Options::default() };
+        assert_eq!(times(Some(u64::MAX), Duration::MAX, &options).unwrap().pod, u64::MAX);
+    }
+
+    #[test]
+    fn a_minimum_above_the_maximum_is_refused() {
+        let options = Options { drain_min: Duration::from_secs(90), ..Options::default() };
+        assert!(times(None, Duration::ZERO, &options).is_err());
+        let kept = Options { grace: Grace::Keep, ..options };
+        assert_eq!(times(None, Duration::ZERO, &kept).unwrap().budget.drain_min().as_secs(), 20);
     }
 
     #[test]

@@ -7,12 +7,17 @@ use super::{
     decide::{may_stay, skip},
     grace::{self, Times},
     names,
-    options::{Capture, NativeSidecar, Options},
+    options::{Capture, NativeSidecar, Options, PrestopContainers},
     pod::{self, List, Object},
     ports::{self, Captured, Ports},
+    quantity,
     record::Record,
     rewrite::{Changes, Probes, prestop::Hooks},
     sidecar::{Mode, Plan},
+};
+use crate::{
+    lifecycle::budget::{BudgetError, Rule},
+    units::format_duration,
 };
 
 /// The minor version from which on every kubelet runs native sidecars without a feature gate.
@@ -26,6 +31,14 @@ const PROBE_GRACE: u32 = 28;
 
 /// The minor version in which kubelet can sleep by itself without a feature gate (KEP-3960).
 const SLEEP_HOOK: u32 = 30;
+
+/// Annotations of Istio and Linkerd that list ports of the pod.
+const OF_MESHES: [&str; 4] = [
+    "traffic.sidecar.istio.io/includeInboundPorts",
+    "traffic.sidecar.istio.io/excludeInboundPorts",
+    "config.linkerd.io/opaque-ports",
+    "config.linkerd.io/skip-inbound-ports",
+];
 
 /// What the annotation of a pod's warnings holds at most; the API server allows 256 KiB for all of them.
 const LONGEST_WARNINGS: usize = 2_048;
@@ -63,12 +76,15 @@ impl<'a> Injecting<'a> {
         if mode == Mode::Ordinary {
             may_stay(&pod, asked)?;
         }
-        check_container(&pod, &options)?;
+        check_names(&pod, &options)?;
         let ports = ports::choose(&pod, &options)?;
         let hooks = Hooks::of(&pod, &options, &ports);
+        if hooks.wraps() {
+            check_collisions(&pod)?;
+        }
         warnings.extend(hooks.warnings.iter().cloned());
         let times = grace::times(original_grace(&pod), hooks.slept, &options)
-            .map_err(|error| skip(SkipReason::InvalidConfig, error.to_string()))?;
+            .map_err(|error| skip(SkipReason::InvalidConfig, misfit(&error)))?;
         let known = |minor| policy.kubernetes.is_none_or(|version| version >= minor);
         if options.prestop == super::options::Prestop::Sleep && !known(SLEEP_HOOK) {
             let detail = format!("prestop=sleep: expected Kubernetes 1.{SLEEP_HOOK} or newer");
@@ -85,14 +101,15 @@ impl<'a> Injecting<'a> {
     /// The sidecar would refuse its configuration.
     pub(super) fn finish(mut self) -> Result<Injection, Skip> {
         self.warn_about_swap();
+        self.warn_about_meshes();
         let guaranteed = is_guaranteed(&self.pod);
         let probes = self.change_containers();
         self.add_sidecar(&probes, guaranteed)?;
         self.change_spec();
+        self.warnings = std::mem::take(&mut self.warnings).into_iter().map(one_line).collect();
         self.annotate();
         let summary = self.summary();
-        let warnings = self.warnings.into_iter().map(one_line).collect();
-        Ok(Injection { pod: self.pod, summary, repaired: false, warnings })
+        Ok(Injection { pod: self.pod, summary, repaired: false, warnings: self.warnings })
     }
 
     fn change_containers(&mut self) -> Probes {
@@ -119,6 +136,7 @@ impl<'a> Injecting<'a> {
             probes,
             token: self.token,
             guaranteed,
+            pod_resources: &pod_resources(&self.pod),
             pod_is_root: user == Some(0),
         };
         let container = plan.container().map_err(|issues| {
@@ -175,10 +193,14 @@ impl<'a> Injecting<'a> {
         self.record.collection(metadata, "metadata/labels");
         self.record.collection(metadata, "metadata/annotations");
         if let Some(labels) = pod::object_at(metadata, "labels") {
+            self.record.replaced(labels, "labels", names::INJECTED);
             labels.insert(names::INJECTED.to_owned(), "true".into());
         }
         let Some(annotations) = pod::object_at(metadata, "annotations") else { return };
-        annotations.shift_remove(names::SKIPPED);
+        for name in [names::SKIPPED, names::WARNINGS] {
+            self.record.replaced(annotations, "annotations", name);
+            annotations.shift_remove(name);
+        }
         if self.mode == Mode::Ordinary && !annotations.contains_key(names::DEFAULT_CONTAINER) {
             self.record.annotation(names::DEFAULT_CONTAINER);
             annotations.insert(names::DEFAULT_CONTAINER.to_owned(), first.into());
@@ -226,6 +248,26 @@ impl<'a> Injecting<'a> {
         format!("{mode}, {}, grace {}s", ports.join(", "), self.times.pod)
     }
 
+    /// A mesh's annotations go by numbers, too, and one of them is another now.
+    fn warn_about_meshes(&mut self) {
+        if self.options.capture != Capture::Renumber {
+            return;
+        }
+        let annotations = pod::annotations(&self.pod).into_iter().flatten();
+        for (name, value) in annotations.filter(|(name, _)| OF_MESHES.contains(&name.as_str())) {
+            let listed = |port: &&Captured| {
+                let number = port.declared.to_string();
+                let mut items = value.as_str().unwrap_or_default().split(',').map(str::trim);
+                items.any(|item| item == number)
+            };
+            if let Some(port) = self.ports.captured.iter().find(listed) {
+                let Captured { declared, proxy, .. } = port;
+                self.warnings
+                    .push(format!("{name} lists {declared}; traffic now comes to {proxy}"));
+            }
+        }
+    }
+
     fn warn_about_swap(&mut self) {
         if self.options.capture != Capture::Swap {
             return;
@@ -261,34 +303,89 @@ fn mode(options: &Options, policy: &Policy, warnings: &mut Vec<String>) -> Mode 
     }
 }
 
-/// A container that an annotation names must be there.
-fn check_container(pod: &Value, options: &Options) -> Result<(), Skip> {
-    let Some(wanted) = &options.container else { return Ok(()) };
-    if pod::containers(pod, List::Containers).any(|container| pod::name(container) == wanted) {
-        return Ok(());
+/// Containers that the pod's annotations name must be there.
+fn check_names(pod: &Value, options: &Options) -> Result<(), Skip> {
+    let there: Vec<&str> = pod::containers(pod, List::Containers).map(pod::name).collect();
+    let of_hooks = match &options.prestop_containers {
+        PrestopContainers::Named(names) if options.annotated.contains("prestop-containers") => {
+            names.as_slice()
+        }
+        PrestopContainers::All | PrestopContainers::Captured | PrestopContainers::Named(_) => &[],
+    };
+    let named = options.container.iter().map(|name| ("container", name));
+    for (key, name) in named.chain(of_hooks.iter().map(|name| ("prestop-containers", name))) {
+        if !there.contains(&name.as_str()) {
+            let detail = format!("{key}={name}: expected one of {}", there.join(", "));
+            return Err(skip(SkipReason::InvalidConfig, detail));
+        }
     }
-    let names = pod::containers(pod, List::Containers).map(pod::name).collect::<Vec<_>>();
-    let detail = format!("container={wanted}: expected one of {}", names.join(", "));
+    Ok(())
+}
+
+/// What wrapped hooks add must not be there under our names.
+fn check_collisions(pod: &Value) -> Result<(), Skip> {
+    let has =
+        |item: &Value, key: &str, value: &str| item.get(key).and_then(Value::as_str) == Some(value);
+    let volumes = pod.get("spec").and_then(|spec| spec.get("volumes")).and_then(Value::as_array);
+    let mut mounts = pod::all_containers(pod)
+        .filter_map(|container| container.get("volumeMounts")?.as_array())
+        .flatten();
+    let taken = if pod::find(pod, names::COPIER).is_some() {
+        format!("container {}", names::COPIER)
+    } else if volumes.into_iter().flatten().any(|one| has(one, "name", names::BINARY_VOLUME)) {
+        format!("volume {}", names::BINARY_VOLUME)
+    } else if mounts.any(|mount| has(mount, "mountPath", names::BINARY_FOLDER)) {
+        format!("mount {}", names::BINARY_FOLDER)
+    } else {
+        return Ok(());
+    };
+    let detail = format!("prestop=wrap: expected no {taken}, which is ours to add");
     Err(skip(SkipReason::InvalidConfig, detail))
 }
 
+/// A pod's own grace period. The API server takes what is negative for 1.
 fn original_grace(pod: &Value) -> Option<u64> {
-    pod.get("spec")?.get("terminationGracePeriodSeconds")?.as_u64()
+    let seconds = pod.get("spec")?.get("terminationGracePeriodSeconds")?;
+    seconds.as_u64().or_else(|| seconds.as_i64().map(|_negative| 1))
 }
 
 /// Whether the pod's quality of service is Guaranteed: every container's limits of CPU and memory are its requests
 /// (`k8s.io/kubernetes/pkg/apis/core/v1/helper/qos`); a request that is not given is its limit.
 fn is_guaranteed(pod: &Value) -> bool {
     let of = |container: &Object, kind: &str, name: &str| {
-        Some(container.get("resources")?.get(kind)?.get(name)?.clone())
+        let amount = container.get("resources")?.get(kind)?.get(name)?;
+        quantity::amount(&amount.as_str().map_or_else(|| amount.to_string(), str::to_owned))
     };
     pod::all_containers(pod).all(|container| {
         ["cpu", "memory"].into_iter().all(|name| {
             let limit = of(container, "limits", name);
-            limit.is_some()
-                && of(container, "requests", name).is_none_or(|request| Some(request) == limit)
+            let request = of(container, "requests", name);
+            limit.is_some() && (request.is_none() || request == limit)
         })
     })
+}
+
+/// What the pod as a whole has requests or limits of (KEP-2837).
+fn pod_resources(pod: &Value) -> Vec<String> {
+    let resources = pod.get("spec").and_then(|spec| spec.get("resources"));
+    let of = |kind: &str| resources?.get(kind)?.as_object();
+    ["requests", "limits"].into_iter().filter_map(of).flat_map(Object::keys).cloned().collect()
+}
+
+/// Why the times don't fit together, in the names by which they were chosen.
+fn misfit(error: &BudgetError) -> String {
+    let (min, timeout) = (format_duration(error.drain_min), format_duration(error.drain_timeout));
+    match error.expected {
+        Rule::MinWithinTimeout => {
+            format!("drain-min={min}: expected at most drain-timeout={timeout}")
+        }
+        Rule::FitsGrace => {
+            let grace = format_duration(error.grace_period);
+            format!(
+                "drain-timeout={timeout}: expected 5s less than termination-grace-period={grace}"
+            )
+        }
+    }
 }
 
 const fn capture_name(capture: Capture) -> &'static str {

@@ -7,8 +7,8 @@ mod parse;
 mod table;
 
 use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
@@ -16,14 +16,27 @@ use serde_json::{Map, Value};
 
 pub(super) use self::parse::ANY_MACHINE;
 pub use self::table::{KEYS, Key, markdown_table};
-use super::names::DOMAIN;
+use super::{names::DOMAIN, quantity};
 
 /// How alike two keys must be for the one to be offered for the other.
 const LEAST_LIKENESS: f64 = 0.85;
 
 /// Annotations of ours that are no choices.
-const NO_CHOICES: [&str; 6] =
-    ["inject", "inject-skipped", "inject-warnings", "injected", "original", "status"];
+const NO_CHOICES: [&str; 7] = [
+    "inject",
+    "inject-skipped",
+    "inject-warnings",
+    "injected",
+    "named-ports",
+    "original",
+    "status",
+];
+
+/// Values of these keys are not shown: they may hold credentials.
+const NOT_SHOWN: [&str; 2] = ["env", "security-context"];
+
+/// Values longer than this are cut in messages, which people read.
+const LONGEST_VALUE: usize = 120;
 
 /// The choices, each with its default.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +85,8 @@ pub struct Options {
     pub shape: Shape,
     /// Variables of the sidecar that are passed on as they are, by name.
     pub variables: BTreeMap<String, String>,
+    /// The keys that the pod itself has chosen.
+    pub annotated: BTreeSet<&'static str>,
 }
 
 /// What the sidecar's container is made of.
@@ -192,7 +207,7 @@ pub enum NativeSidecar {
 
 /// A choice that can't be read: `drain-timeout=5x: expected a duration such as 500ms, 30s or 2m`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}={value}: expected {expected}")]
+#[error("{key}={}: expected {expected}", shown(key, value))]
 pub struct BadOption {
     /// The key, without a prefix.
     pub key: String,
@@ -236,7 +251,12 @@ impl Options {
                 continue;
             }
             match value.as_str() {
-                Some(text) => bad.extend(chosen.set(key, text).err()),
+                Some(text) => {
+                    bad.extend(chosen.set(key, text).err());
+                    chosen
+                        .annotated
+                        .extend(KEYS.iter().map(|known| known.name).find(|name| *name == key));
+                }
                 // Unquoted, YAML makes a boolean of `off` and a number of `90`; the API server takes neither.
                 None => bad.push(BadOption {
                     key: key.to_owned(),
@@ -245,7 +265,37 @@ impl Options {
                 }),
             }
         }
+        bad.extend(chosen.settle_resources());
         if bad.is_empty() { Ok((chosen, warnings)) } else { Err(bad) }
+    }
+}
+
+impl Options {
+    /// No request may exceed its limit. Of two that don't fit the pod's own choice stands; if it chose both, it is told.
+    fn settle_resources(&mut self) -> Vec<BadOption> {
+        let Shape { cpu_request, memory_request, cpu_limit, memory_limit, .. } = &mut self.shape;
+        let pairs = [
+            ("cpu-request", cpu_request, "cpu-limit", cpu_limit),
+            ("memory-request", memory_request, "memory-limit", memory_limit),
+        ];
+        let mut bad = Vec::new();
+        for (request_key, request, limit_key, limit) in pairs {
+            let Some(limit) = limit else { continue };
+            if quantity::amount(request) <= quantity::amount(limit) {
+                continue;
+            }
+            let chose = |key| self.annotated.contains(key);
+            match (chose(request_key), chose(limit_key)) {
+                (true, true) => bad.push(BadOption {
+                    key: request_key.to_owned(),
+                    value: request.clone(),
+                    expected: format!("at most {limit_key}={limit}"),
+                }),
+                (false, true) => request.clone_from(limit),
+                (_, false) => limit.clone_from(request),
+            }
+        }
+        bad
     }
 }
 
@@ -259,7 +309,7 @@ impl Default for Options {
             app_port: None,
             app_port_env: String::new(),
             upstream_host: UpstreamHost::PodIp,
-            listen_host: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            listen_host: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             admin_port: 0,
             proxy_port_base: 0,
             readiness: Readiness::Rewrite,
@@ -275,6 +325,7 @@ impl Default for Options {
             native: NativeSidecar::Auto,
             shape: Shape::unset(),
             variables: BTreeMap::new(),
+            annotated: BTreeSet::new(),
         };
         for key in KEYS {
             if let Some(value) = key.default {
@@ -305,6 +356,18 @@ impl Shape {
 }
 
 // === helpers ===
+
+/// A value as messages may show it: no credentials, no second line, not endless.
+fn shown(key: &str, value: &str) -> String {
+    if NOT_SHOWN.contains(&key) {
+        return "{…}".to_owned();
+    }
+    let short: String = value.chars().take(LONGEST_VALUE).collect();
+    let rest = if short.len() < value.len() { "…" } else { "" };
+    let short =
+        if short.contains(char::is_control) { short.escape_debug().to_string() } else { short };
+    format!("{short}{rest}")
+}
 
 /// `: did you mean drain-timeout?`, if one of the keys is like `key`.
 fn hint(key: &str) -> String {

@@ -115,6 +115,18 @@ pub(super) fn resolve(container: &Object, port: &Value) -> Option<u16> {
     })
 }
 
+/// A container's variable; of two with one name, the one that Kubernetes takes.
+pub(super) fn variable<'a>(container: &'a Object, name: &str) -> Option<&'a Value> {
+    let env = container.get("env").and_then(Value::as_array);
+    let is_it = |var: &&Value| var.get("name").and_then(Value::as_str) == Some(name);
+    env.into_iter().flatten().rfind(is_it)
+}
+
+/// Whether an action of kubelet's is aimed at another host than the pod.
+pub(super) fn is_elsewhere(action: &Object) -> bool {
+    action.get("host").and_then(Value::as_str).is_some_and(|host| !host.is_empty())
+}
+
 /// Whether the pod has a sidecar of ours that works: by its annotation, and a container that stays.
 pub(super) fn is_injected(pod: &Value) -> bool {
     let works = |list, fits: fn(&Object) -> bool| {

@@ -41,6 +41,15 @@ const OTHER_PROTOCOLS: [&str; 18] = [
     "nats", "postgres", "redis", "smtp", "ssh", "tcp", "tls",
 ];
 
+/// Parts of names that mean TLS: kubebuilder calls an admission webhook's port `webhook-server`.
+const OVER_TLS: [&str; 4] = ["https", "ssl", "tls", "webhook"];
+
+/// A container's probes.
+const PROBES: [&str; 3] = ["readinessProbe", "livenessProbe", "startupProbe"];
+
+/// The remedy for ports that are not taken over by themselves.
+const BY_ANNOTATION: &str = "lameduck.dev/ports says which to take over";
+
 /// How far from an app's port it is moved, if nobody says where to.
 const MOVED_BY: u16 = 10_000;
 
@@ -69,7 +78,7 @@ pub(super) struct Ports {
 }
 
 /// A port as a container declares it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Declared<'a> {
     container: &'a str,
     name: &'a str,
@@ -84,7 +93,7 @@ pub(super) fn choose(pod: &Value, options: &Options) -> Result<Ports, Skip> {
     let declared = declared(pod, options);
     let chosen = match &options.ports {
         Some(refs) => asked_for(&declared, refs, options)?,
-        None => by_name(&declared)?,
+        None => by_name(pod, &declared, options)?,
     };
     let mut used = used(pod);
     used.extend(options.app_port);
@@ -92,11 +101,14 @@ pub(super) fn choose(pod: &Value, options: &Options) -> Result<Ports, Skip> {
     let captured = match options.capture {
         Capture::Swap => vec![moved(pod, &chosen, options, &mut used)?],
         Capture::Renumber | Capture::None => {
-            let mut base = options.proxy_port_base;
-            let mut captured = Vec::new();
+            let mut captured: Vec<Captured> = Vec::new();
             for port in chosen {
-                let proxy = next_free(base, &mut used)?;
-                base = proxy;
+                // A number with two names is one port of the app's, and one of ours.
+                let known = captured.iter().find(|other| other.declared == port.number);
+                let proxy = match known.map(|other| other.proxy) {
+                    Some(proxy) => proxy,
+                    None => next_free(options.proxy_port_base, &mut used)?,
+                };
                 captured.push(port.captured(proxy, port.number));
             }
             captured
@@ -154,7 +166,7 @@ fn asked_for<'a>(
             let detail = format!("port {wanted} has no name that a Service could lead traffic by");
             return Err(skip(SkipReason::NoNamedPort, detail));
         }
-        if chosen.iter().all(|other| other.number != port.number) {
+        if !chosen.contains(port) {
             chosen.push(*port);
         }
     }
@@ -165,33 +177,59 @@ fn asked_for<'a>(
 }
 
 /// The ports that look like HTTP. Of two with one name a Service means the first.
-fn by_name<'a>(declared: &[Declared<'a>]) -> Result<Vec<Declared<'a>>, Skip> {
-    let is_http = |name: &str| HTTP_NAMES.contains(&name) || name.starts_with("http-");
+fn by_name<'a>(
+    pod: &Value,
+    declared: &[Declared<'a>],
+    options: &Options,
+) -> Result<Vec<Declared<'a>>, Skip> {
     let mut chosen: Vec<Declared<'a>> = Vec::new();
-    for port in declared.iter().filter(|port| is_http(port.name)) {
-        if chosen.iter().all(|other| other.name != port.name && other.number != port.number) {
+    for port in declared.iter().filter(|port| sounds_like_http(port.name)) {
+        let is_first = chosen.iter().all(|other| other.name != port.name);
+        if is_first && !is_asked_over_tls(pod, port) {
             chosen.push(*port);
         }
     }
     if !chosen.is_empty() {
         return Ok(chosen);
     }
-    let of_another = |name: &str| OTHER_PROTOCOLS.iter().any(|other| name.starts_with(other));
-    match declared {
-        [only] if !only.name.is_empty() && !of_another(only.name) => Ok(vec![*only]),
-        [] => Err(none("no container declares a TCP port".to_owned())),
-        [only] if only.name.is_empty() => {
-            Err(none(format!("port {} has no name: name it http", only.number)))
-        }
-        [only] => Err(none(format!(
-            "port {} does not sound like HTTP: lameduck.dev/ports takes it over all the same",
-            only.name
-        ))),
-        _ => Err(none(format!(
-            "none of the ports is named http: {}; lameduck.dev/ports says which",
-            all(declared)
-        ))),
+    let [only] = declared else {
+        return Err(none(match declared {
+            [] => "no container declares a TCP port".to_owned(),
+            _ => format!("none of the ports is named http: {}; {BY_ANNOTATION}", all(declared)),
+        }));
+    };
+    if only.name.is_empty() && options.capture == Capture::Renumber {
+        return Err(none(format!("port {} has no name: name it http", only.number)));
     }
+    if is_of_another_protocol(only.name) {
+        return Err(none(format!("port {} does not sound like HTTP; {BY_ANNOTATION}", only.name)));
+    }
+    if is_asked_over_tls(pod, only) {
+        return Err(none(format!("port {} speaks TLS: it is probed with HTTPS", all(declared))));
+    }
+    Ok(vec![*only])
+}
+
+fn sounds_like_http(name: &str) -> bool {
+    (HTTP_NAMES.contains(&name) || name.starts_with("http-")) && !is_of_another_protocol(name)
+}
+
+/// `redis`, `tcp-admin`; and wherever it stands, what means TLS: `admin-https`, `webhook-server`.
+fn is_of_another_protocol(name: &str) -> bool {
+    OTHER_PROTOCOLS.iter().any(|other| name.starts_with(other))
+        || name.split('-').any(|part| OVER_TLS.contains(&part))
+}
+
+/// Whether the container's own probes speak TLS to a port.
+fn is_asked_over_tls(pod: &Value, port: &Declared<'_>) -> bool {
+    let asks = |container: &Object, probe: &str| {
+        let get = container.get(probe)?.get("httpGet")?;
+        let is_tls = get.get("scheme").and_then(Value::as_str) == Some("HTTPS");
+        (is_tls && pod::resolve(container, get.get("port")?) == Some(port.number)).then_some(())
+    };
+    pod::containers(pod, List::Containers)
+        .filter(|container| pod::name(container) == port.container)
+        .any(|container| PROBES.iter().any(|probe| asks(container, probe).is_some()))
 }
 
 const fn none(detail: String) -> Skip {
@@ -226,7 +264,8 @@ fn moved(
     let name = &options.app_port_env;
     if pod::containers(pod, List::Containers)
         .filter(|container| pod::name(container) == port.container)
-        .any(|container| is_computed(container, name))
+        .filter_map(|container| pod::variable(container, name))
+        .any(|variable| variable.get("valueFrom").is_some())
     {
         let detail = format!("the variable {name} of {} is computed (valueFrom)", port.container);
         return Err(skip(SkipReason::PortEnvValueFrom, detail));
@@ -236,17 +275,20 @@ fn moved(
             let detail = format!("app-port={app}: expected another port than the app's own");
             return Err(skip(SkipReason::InvalidConfig, detail));
         }
+        Some(app) if declares(pod, app) => {
+            let detail = format!("app-port={app}: expected a port that no container declares");
+            return Err(skip(SkipReason::InvalidConfig, detail));
+        }
         Some(app) => app,
         None => next_free(port.number.saturating_add(MOVED_BY), used)?,
     };
     Ok(port.captured(port.number, app))
 }
 
-/// Whether a container's variable has no value that could be replaced.
-fn is_computed(container: &Object, name: &str) -> bool {
-    let env = container.get("env").and_then(Value::as_array);
-    let is_it = |var: &&Value| var.get("name").and_then(Value::as_str) == Some(name);
-    env.into_iter().flatten().rfind(is_it).is_some_and(|var| var.get("valueFrom").is_some())
+/// Whether a container declares a TCP port of this number.
+fn declares(pod: &Value, number: u16) -> bool {
+    let is_it = |port: &Object| pod::is_tcp(port) && pod::number(port) == Some(number);
+    pod::all_containers(pod).flat_map(pod::ports).any(is_it)
 }
 
 /// Every number that something in the pod uses or asks.
@@ -257,7 +299,7 @@ fn used(pod: &Value) -> BTreeSet<u16> {
             used.extend(pod::number(port));
             used.extend(port.get("hostPort").and_then(pod::as_port));
         }
-        for probe in ["readinessProbe", "livenessProbe", "startupProbe"] {
+        for probe in PROBES {
             used.extend(container.get(probe).and_then(asked_port));
         }
         let lifecycle = container.get("lifecycle");

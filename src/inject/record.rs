@@ -13,8 +13,16 @@ use super::{
 };
 
 /// Lists and maps that items are added to: while others have items in them, they are not taken away.
-const COLLECTIONS: [&str; 6] =
-    ["annotations", "containers", "initContainers", "labels", "metadata", "volumes"];
+const COLLECTIONS: [&str; 8] = [
+    "annotations",
+    "containers",
+    "env",
+    "initContainers",
+    "labels",
+    "metadata",
+    "volumeMounts",
+    "volumes",
+];
 
 /// How it was before. Fields that are not here were not touched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +43,15 @@ pub(super) struct Record {
     /// Annotations of others that were written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     annotations: Vec<String>,
+    /// Labels and annotations of ours that were there already, as `labels/lameduck.dev/injected`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    replaced: Map<String, Value>,
+    /// Variables that were changed, by container: as they were, or `null` with the name of one that was added.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    variables: BTreeMap<String, (String, Value)>,
+    /// Whether containers were given our binary.
+    #[serde(default, skip_serializing_if = "is_false")]
+    wrapped: bool,
 }
 
 // === impl Record ===
@@ -82,6 +99,26 @@ impl Record {
         self.annotations.push(name.to_owned());
     }
 
+    /// Notes a label or annotation of ours that is written over, or removed.
+    pub(super) fn replaced(&mut self, map: &Object, kind: &str, name: &str) {
+        if let Some(value) = map.get(name) {
+            self.replaced.insert(format!("{kind}/{name}"), value.clone());
+        }
+    }
+
+    /// Notes one variable of a container before it is changed. Not the whole list: that may be long, and hold secrets.
+    pub(super) fn variable(&mut self, container: &Object, name: &str) {
+        let path = format!("containers/{}", pod::name(container));
+        self.collection(container, &format!("{path}/env"));
+        let original = pod::variable(container, name).cloned().unwrap_or_default();
+        self.variables.insert(pod::name(container).to_owned(), (name.to_owned(), original));
+    }
+
+    /// Notes that containers are given our binary.
+    pub(super) const fn wrapped(&mut self) {
+        self.wrapped = true;
+    }
+
     /// As the annotation's text.
     pub(super) fn to_text(&self) -> String {
         serde_json::to_string(self).expect("must work: it is made of JSON")
@@ -108,14 +145,22 @@ pub(super) fn undo(pod: &Value) -> Option<Value> {
     let record: Record = serde_json::from_str(pod::annotation(pod, names::ORIGINAL)?).ok()?;
     let mut pod = pod.clone();
     let spec = pod.get_mut("spec")?.as_object_mut()?;
-    take_out(spec, "initContainers", &[names::CONTAINER, names::COPIER]);
+    take_out(spec, "initContainers", &[names::CONTAINER]);
     take_out(spec, "containers", &[names::CONTAINER]);
-    take_out(spec, "volumes", &[names::BINARY_VOLUME]);
+    if record.wrapped {
+        take_out(spec, "initContainers", &[names::COPIER]);
+        take_out(spec, "volumes", &[names::BINARY_VOLUME]);
+    }
     for (field, value) in &record.spec {
         spec.insert(field.clone(), value.clone());
     }
     for container in pod::containers_mut(&mut pod, List::Containers) {
-        take_out(container, "volumeMounts", &[names::BINARY_VOLUME]);
+        if record.wrapped {
+            take_out(container, "volumeMounts", &[names::BINARY_VOLUME]);
+        }
+        if let Some((name, original)) = record.variables.get(pod::name(container)) {
+            give_back(container, name, original);
+        }
         for (field, value) in record.containers.get(pod::name(container)).into_iter().flatten() {
             container.insert(field.clone(), value.clone());
         }
@@ -125,10 +170,34 @@ pub(super) fn undo(pod: &Value) -> Option<Value> {
     forget(&mut pod, "annotations", annotations);
     forget(&mut pod, "labels", [names::INJECTED]);
     // What holds others was noted before what it holds.
+    for (path, value) in &record.replaced {
+        let Some((map, name)) = path.split_once('/') else { continue };
+        let map = pod.get_mut("metadata").and_then(|metadata| metadata.get_mut(map));
+        if let Some(Value::Object(map)) = map {
+            map.insert(name.to_owned(), value.clone());
+        }
+    }
     for path in record.added.iter().rev() {
         remove(&mut pod, path, record.null.contains(path));
     }
     Some(pod)
+}
+
+/// Gives a container's variable its own value again, or takes out one that was added.
+fn give_back(container: &mut Object, name: &str, original: &Value) {
+    let Some(Value::Array(env)) = container.get_mut("env") else { return };
+    let is_it = |var: &Value| var.get("name").and_then(Value::as_str) == Some(name);
+    let Some(at) = env.iter().rposition(is_it) else { return };
+    if original.is_null() {
+        env.remove(at);
+    } else {
+        env[at] = original.clone();
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Takes the items of these names out of a list.

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What only native sidecars have.
-const NATIVE_ONLY: [&str; 3] = ["startupProbe", "lifecycle", "livenessProbe"];
+const NATIVE_ONLY: [&str; 2] = ["startupProbe", "lifecycle"];
 
 /// Puts the sidecar right.
 pub(super) fn repair(pod: &Value, asked: &Asked<'_>) -> Injection {

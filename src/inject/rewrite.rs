@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use self::prestop::{Hooks, Treatment};
 use super::{
-    grace::Times,
+    grace::{Times, whole_seconds},
     names,
     options::{Capture, Options, Readiness},
     pod::{self, List, Object},
@@ -116,7 +116,8 @@ impl Changes<'_> {
                 continue;
             }
             record.container_field(container, field);
-            let own = self.times.app + self.times.budget.container_drain_timeout().as_secs();
+            let drained = whole_seconds(self.times.budget.container_drain_timeout());
+            let own = self.times.app.saturating_add(drained).min(self.times.pod);
             if let Some(Value::Object(probe)) = container.get_mut(field) {
                 probe.insert("terminationGracePeriodSeconds".to_owned(), own.into());
             }
@@ -148,14 +149,18 @@ impl Changes<'_> {
         let handlers =
             action.iter_mut().filter(|(key, _)| probes::HANDLERS.contains(&key.as_str()));
         let mut changed = false;
-        for port in handlers.filter_map(|(_, handler)| handler.get_mut("port")) {
+        for handler in handlers.filter_map(|(_, handler)| handler.as_object_mut()) {
+            let is_elsewhere = pod::is_elsewhere(handler);
+            let Some(port) = handler.get_mut("port") else { continue };
             let named = port.is_string() && pod::as_port(port).is_none();
             let Some(number) = pod::resolve(container, port) else { continue };
             let Some(taken) = captured.iter().find(|port| port.declared == number) else {
                 continue;
             };
-            if named || taken.app != number {
-                *port = taken.app.into();
+            // Another host's port is not moved; a name of ours for it would mean another number.
+            let app = if is_elsewhere { number } else { taken.app };
+            if named || app != number {
+                *port = app.into();
                 changed = true;
             }
         }
@@ -185,15 +190,18 @@ impl Changes<'_> {
             Treatment::Hold => {
                 http_hook(&format!("/prestop/container/{name}"), self.ports.admin, self.token)
             }
-            Treatment::Sleep => {
-                json!({ "sleep": { "seconds": self.times.budget.drain_timeout().as_secs() } })
-            }
+            Treatment::Sleep => match whole_seconds(self.times.budget.drain_timeout()) {
+                // Kubernetes before 1.33 takes no zero.
+                0 => return,
+                seconds => json!({ "sleep": { "seconds": seconds } }),
+            },
             Treatment::Wrap(command) => {
                 let binary = format!("{}/lameduck", names::BINARY_FOLDER);
                 let admin = format!("127.0.0.1:{}", self.ports.admin);
                 let ours = [&binary, "prestop", "--admin", &admin, "--container", &name, "--"];
                 let command = ours.into_iter().map(Value::from).chain(command.iter().cloned());
-                record.container_field(container, "volumeMounts");
+                record.wrapped();
+                record.collection(container, &format!("containers/{name}/volumeMounts"));
                 mount_binary(container);
                 json!({ "exec": { "command": command.collect::<Vec<Value>>() } })
             }
@@ -209,15 +217,15 @@ impl Changes<'_> {
     /// Tells the app to listen elsewhere.
     fn swap(&self, container: &mut Object, captured: &[&Captured], record: &mut Record) {
         let Some(port) = captured.first() else { return };
-        record.container_field(container, "env");
-        let Some(env) = pod::list_at(container, "env") else { return };
         let name = &self.options.app_port_env;
+        record.variable(container, name);
+        let Some(env) = pod::list_at(container, "env") else { return };
         let ours = json!({ "name": name, "value": port.app.to_string() });
         let is_it = |var: &Value| var.get("name").and_then(Value::as_str) == Some(name);
-        // Kubernetes takes the last of two variables with one name.
         match env.iter().rposition(is_it) {
             Some(at) => env[at] = ours,
-            None => env.push(ours),
+            // First, because variables that refer to it are expanded only behind it.
+            None => env.insert(0, ours),
         }
     }
 }

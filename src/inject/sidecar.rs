@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     grace::Times,
     names,
-    options::{KEYS, Options, Prestop, Shape, UpstreamCheck, UpstreamHost},
+    options::{Options, Prestop, Shape, UpstreamCheck, UpstreamHost},
     pod::Object,
     ports::{Captured, Ports},
     rewrite::{Probes, http_hook, prestop::Hooks},
@@ -23,6 +23,9 @@ use crate::{
     inject::options::ANY_MACHINE,
     units::format_duration,
 };
+
+/// The pod's address, as kubelet puts it in: a reference to the variable of that name.
+const POD_IP: &str = "$(POD_IP)";
 
 /// What stands for the pod's address while its configuration is checked; kubelet puts the real one there.
 const SOME_ADDRESS: &str = "198.51.100.1";
@@ -54,6 +57,8 @@ pub(super) struct Plan<'a> {
     pub(super) token: Option<&'a str>,
     /// Whether every container of the pod has limits that are its requests.
     pub(super) guaranteed: bool,
+    /// What the pod as a whole has requests or limits of.
+    pub(super) pod_resources: &'a [String],
     /// Whether the pod runs as root unless a container says otherwise.
     pub(super) pod_is_root: bool,
 }
@@ -144,7 +149,7 @@ impl Plan<'_> {
     fn env(&self) -> Result<Value, Issues> {
         let variables = self.variables();
         let checked = variables.iter().fold(MapVars::new(), |vars, (name, value)| {
-            vars.with(name, &value.replace("$(POD_IP)", SOME_ADDRESS).replace("$$(", "$("))
+            vars.with(name, if value == POD_IP { SOME_ADDRESS } else { value })
         });
         Config::from_vars(&checked, &ANY_MACHINE)?;
         let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
@@ -154,7 +159,10 @@ impl Plan<'_> {
             field("POD_NAME", "metadata.name"),
             field("POD_NAMESPACE", "metadata.namespace"),
         ];
-        let one = |(name, value)| json!({ "name": name, "value": value });
+        let one = |(name, value): (String, String)| {
+            let value = if value == POD_IP { value } else { escape(&value) };
+            json!({ "name": name, "value": value })
+        };
         env.extend(variables.into_iter().map(one));
         Ok(Value::Array(env))
     }
@@ -164,18 +172,25 @@ impl Plan<'_> {
         let Self { options, ports, times, .. } = self;
         let everywhere = options.listen_host;
         let route = |port: &Captured| match everywhere {
-            IpAddr::V4(_) => format!("{}={}", port.proxy, port.app),
-            IpAddr::V6(_) => format!("[{everywhere}]:{}={}", port.proxy, port.app),
+            IpAddr::V4(address) => format!("{address}:{}={}", port.proxy, port.app),
+            // A port alone means all addresses.
+            IpAddr::V6(_) => format!("{}={}", port.proxy, port.app),
         };
-        let routes = ports.captured.iter().map(route);
+        // A number with two names has one route.
+        let mut routes: Vec<String> = Vec::new();
+        for route in ports.captured.iter().map(route) {
+            if !routes.contains(&route) {
+                routes.push(route);
+            }
+        }
         let host = match options.upstream_host {
             UpstreamHost::Loopback => "127.0.0.1",
-            UpstreamHost::PodIp => "$(POD_IP)",
+            UpstreamHost::PodIp => POD_IP,
         };
         let budget = &times.budget;
         let mut all: Vec<(String, String)> = Vec::new();
         let mut put = |var: &vars::Var, value: String| all.push((var.name.to_owned(), value));
-        put(&vars::ROUTES, routes.collect::<Vec<_>>().join(","));
+        put(&vars::ROUTES, routes.join(","));
         put(&vars::UPSTREAM_HOST, host.to_owned());
         put(&vars::ADMIN_ADDR, SocketAddr::new(everywhere, ports.admin).to_string());
         if let Some(token) = self.token {
@@ -194,8 +209,7 @@ impl Plan<'_> {
         put(&vars::DRAIN_QUIET, seconds(budget.drain_quiet()));
         put(&vars::CONTAINER_DRAIN_TIMEOUT, seconds(budget.container_drain_timeout()));
         put(&vars::TERMINATION_GRACE_PERIOD, seconds(budget.grace_period()));
-        let passed = options.variables.iter().map(|(name, value)| (name.clone(), escape(value)));
-        all.extend(passed);
+        all.extend(options.variables.clone());
         all
     }
 
@@ -222,26 +236,32 @@ impl Plan<'_> {
     fn resources(&self) -> Value {
         let Shape { cpu_request, memory_request, cpu_limit, memory_limit, .. } =
             &self.options.shape;
-        if self.guaranteed {
-            let mut key = KEYS.iter().filter(|key| key.name == "cpu-request");
-            let is_default = key.any(|key| key.default == Some(cpu_request));
-            let cpu = if is_default { GUARANTEED_CPU } else { cpu_request };
-            let cpu = cpu_limit.as_deref().unwrap_or(cpu);
-            let memory = memory_limit.as_ref().unwrap_or(memory_request);
-            let same = json!({ "cpu": cpu, "memory": memory });
-            return json!({ "requests": same, "limits": same });
+        let (cpu, memory) = if self.guaranteed {
+            let is_chosen = self.options.annotated.contains("cpu-request");
+            let request = if is_chosen { cpu_request } else { GUARANTEED_CPU };
+            let cpu = Some(cpu_limit.as_deref().unwrap_or(request));
+            let memory = Some(memory_limit.as_deref().unwrap_or(memory_request));
+            ((cpu, cpu), (memory, memory))
+        } else {
+            let cpu = (Some(cpu_request.as_str()), cpu_limit.as_deref());
+            (cpu, (Some(memory_request.as_str()), memory_limit.as_deref()))
+        };
+        let (mut requests, mut limits) = (Object::new(), Object::new());
+        for (name, (request, limit)) in [("cpu", cpu), ("memory", memory)] {
+            // What the pod as a whole is given is for its containers to share.
+            if self.pod_resources.iter().any(|shared| shared == name) {
+                continue;
+            }
+            requests.extend(request.map(|request| (name.to_owned(), request.into())));
+            limits.extend(limit.map(|limit| (name.to_owned(), limit.into())));
         }
-        let mut limits = Map::new();
-        for (name, limit) in [("cpu", cpu_limit), ("memory", memory_limit)] {
-            if let Some(limit) = limit {
-                limits.insert(name.to_owned(), limit.clone().into());
+        let mut resources = Object::new();
+        for (kind, amounts) in [("requests", requests), ("limits", limits)] {
+            if !amounts.is_empty() {
+                resources.insert(kind.to_owned(), Value::Object(amounts));
             }
         }
-        let requests = json!({ "cpu": cpu_request, "memory": memory_request });
-        if limits.is_empty() {
-            return json!({ "requests": requests });
-        }
-        json!({ "requests": requests, "limits": limits })
+        Value::Object(resources)
     }
 }
 
@@ -266,11 +286,10 @@ fn seconds(duration: Duration) -> String {
 
 /// JSON as the value of a variable.
 fn document(object: &Object) -> String {
-    let text = serde_json::to_string(object).expect("must work: it is made of JSON");
-    escape(&text)
+    serde_json::to_string(object).expect("must work: it is made of JSON")
 }
 
-/// kubelet would expand `$(NAME)`, and makes `$(` of `$$(`.
+/// kubelet expands `$(NAME)`, and makes `$` of `$$` (`k8s.io/kubernetes/third_party/forked/golang/expansion`).
 fn escape(value: &str) -> String {
-    value.replace("$(", "$$(")
+    value.replace('$', "$$")
 }

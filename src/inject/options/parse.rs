@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{Capture, Grace, Options, PortRef, PrestopContainers};
@@ -10,6 +11,7 @@ use crate::{
         Config, Facts, MapVars,
         vars::{self, Var},
     },
+    inject::quantity::amount,
     units,
 };
 
@@ -21,6 +23,7 @@ const COMPUTED: &[&Var] = &[
     &vars::HOOK_TOKEN,
     &vars::HOOK_TOKEN_FILE,
     &vars::APP_PROBES,
+    &vars::UPSTREAM_CHECK,
     &vars::USER_PRESTOP,
     &vars::DRAIN_TIMEOUT,
     &vars::DRAIN_MIN,
@@ -28,6 +31,15 @@ const COMPUTED: &[&Var] = &[
     &vars::CONTAINER_DRAIN_TIMEOUT,
     &vars::TERMINATION_GRACE_PERIOD,
 ];
+
+/// The others that stand in every sidecar.
+const PODS_OWN: [&str; 3] = ["POD_IP", "POD_NAME", "POD_NAMESPACE"];
+
+/// The largest user ID that the API server takes (`k8s.io/apimachinery/pkg/util/validation.IsValidUserID`).
+const LAST_USER: u32 = i32::MAX.unsigned_abs();
+
+/// Ports below it are for root, which the sidecar is not.
+const FIRST_UNPRIVILEGED: u16 = 1024;
 
 /// Any machine will do: no choice is judged by it.
 pub(in crate::inject) const ANY_MACHINE: Facts = Facts { fd_limit: 1 << 16, cpus: 1 };
@@ -84,7 +96,10 @@ pub(super) fn prestop_containers(text: &str) -> Result<PrestopContainers, String
     match text {
         "all" => Ok(PrestopContainers::All),
         "captured" => Ok(PrestopContainers::Captured),
-        names => list(names, container_name).map(PrestopContainers::Named),
+        names => match list(names, container_name)? {
+            names if names.is_empty() => Err("all, captured, or names of containers".to_owned()),
+            names => Ok(PrestopContainers::Named(names)),
+        },
     }
 }
 
@@ -97,13 +112,23 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-pub(super) fn number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| "a number".to_owned())
+/// A user that is not root.
+pub(super) fn user(text: &str) -> Result<u32, String> {
+    let user = text.parse().ok().filter(|user| (1..=LAST_USER).contains(user));
+    user.ok_or_else(|| format!("a user ID from 1 to {LAST_USER}: the sidecar never runs as root"))
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
     let number = text.parse::<u16>().ok().filter(|port| *port > 0);
     number.ok_or_else(|| "a port from 1 to 65535".to_owned())
+}
+
+/// A port of the sidecar's own.
+pub(super) fn own_port(text: &str) -> Result<u16, String> {
+    let number = text.parse::<u16>().ok().filter(|port| *port >= FIRST_UNPRIVILEGED);
+    number.ok_or_else(|| {
+        format!("a port from {FIRST_UNPRIVILEGED} to 65535: the sidecar is not root")
+    })
 }
 
 /// Names or numbers; a name has a letter in it (`IANA_SVC_NAME`, which is what the API server asks of it).
@@ -132,8 +157,14 @@ pub(super) fn container_name(text: &str) -> Result<String, String> {
 /// What a Secret's name may be: a DNS subdomain.
 pub(super) fn secrets(text: &str) -> Result<Vec<String>, String> {
     list(text, |name| {
-        let is_fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-        let fits = name.len() <= 253 && name.bytes().all(is_fit);
+        let is_letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let is_label = |label: &str| {
+            let (first, last) = (label.bytes().next(), label.bytes().next_back());
+            first.is_some_and(is_letter)
+                && last.is_some_and(is_letter)
+                && label.bytes().all(|b| is_letter(b) || b == b'-')
+        };
+        let fits = name.len() <= 253 && name.split('.').all(is_label);
         if fits { Ok(name.to_owned()) } else { Err("names of Secrets, comma-separated".to_owned()) }
     })
 }
@@ -149,18 +180,25 @@ pub(super) fn variable(text: &str) -> Result<String, String> {
     }
 }
 
-/// A Kubernetes quantity (`k8s.io/apimachinery/pkg/api/resource`), as far as resources use it.
 pub(super) fn quantity(text: &str) -> Result<String, String> {
-    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let number = &text[..text.len() - digits.len()];
-    let suffixes = ["", "m", "k", "M", "G", "Ki", "Mi", "Gi"];
-    let fits = number.parse::<f64>().is_ok() && suffixes.contains(&digits);
-    if fits { Ok(text.to_owned()) } else { Err("a quantity such as 10m or 64Mi".to_owned()) }
+    let is_something = amount(text).is_some_and(|amount| amount > 0.0);
+    if is_something {
+        Ok(text.to_owned())
+    } else {
+        Err("a quantity such as 10m or 64Mi".to_owned())
+    }
 }
 
-pub(super) fn text(text: &str, what: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
-    if fits { Ok(text.to_owned()) } else { Err(what.to_owned()) }
+/// An image's reference, as far as slips of the pen go.
+pub(super) fn image(text: &str) -> Result<String, String> {
+    let is_fit = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@[]".contains(&b);
+    let fits = text.bytes().all(is_fit) && !text.contains("//") && !text.ends_with([':', '/', '@']);
+    let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
+    if fits && begins {
+        Ok(text.to_owned())
+    } else {
+        Err("an image such as ghcr.io/lameduck/lameduck:0.1.0".to_owned())
+    }
 }
 
 /// Items that are separated by commas; an empty text has none.
@@ -173,18 +211,38 @@ pub(super) fn list<T>(
 
 // === JSON ===
 
-pub(super) fn object(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("a JSON object: {error}"))
+/// Fields of a container's `securityContext`.
+pub(super) fn security_context(text: &str) -> Result<Map<String, Value>, String> {
+    let context: Map<String, Value> = json(text, r#"a JSON object such as {"runAsGroup":1000}"#)?;
+    if context.get("privileged").and_then(Value::as_bool) == Some(true) {
+        return Err("no privileged: the sidecar needs no privilege".to_owned());
+    }
+    Ok(context)
+}
+
+/// JSON; the error says where it breaks, and not what stands there: it may be a credential.
+fn json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("{what}, and it is not at line {line}, column {column}")
+    })
 }
 
 /// Variables, of which those of ours must be known and not computed here.
 pub(super) fn variables(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let variables: BTreeMap<String, String> = serde_json::from_str(text).map_err(|error| {
-        format!("a JSON object of strings such as {{\"NAME\":\"value\"}}: {error}")
-    })?;
+    let variables: BTreeMap<String, String> =
+        json(text, r#"a JSON object of strings such as {"NAME":"value"}"#)?;
     for name in variables.keys() {
-        if name.is_empty() || name.contains('=') {
-            return Err(format!("names of environment variables, but got `{name}`"));
+        // `k8s.io/apimachinery/pkg/util/validation.IsEnvVarName`
+        let is_fit = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        if name.is_empty() || !name.bytes().all(is_fit) || name.as_bytes()[0].is_ascii_digit() {
+            return Err(format!(
+                "names of environment variables, but got `{}`",
+                name.escape_debug()
+            ));
+        }
+        if PODS_OWN.contains(&name.as_str()) {
+            return Err(format!("no {name}: it is the pod's own"));
         }
         if COMPUTED.iter().any(|var| var.name == name) {
             return Err(format!("no {name}: the injector computes it"));

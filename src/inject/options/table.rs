@@ -8,8 +8,9 @@ use std::{
 use super::{
     Options,
     parse::{
-        capture, choice, container_name, duration, grace, list, number, object, policy, port,
-        port_refs, prestop_containers, quantity, secrets, text, variable, variables,
+        capture, choice, container_name, duration, grace, image, list, own_port, policy, port,
+        port_refs, prestop_containers, quantity, secrets, security_context, user, variable,
+        variables,
     },
 };
 use crate::{
@@ -65,15 +66,15 @@ keys! {
     "protocol", None, Some(&vars::UPSTREAM_PROTOCOL),
         "what the app speaks: `auto`, `http1` or `h2c`",
         |o, v| o.pass(&vars::UPSTREAM_PROTOCOL, v)?;
-    "listen-host", Some("0.0.0.0"), None,
-        "the addresses at which the sidecar listens: `0.0.0.0`, or `::` for both families where pods have IPv6 addresses",
+    "listen-host", Some("::"), None,
+        "the addresses at which the sidecar listens: `::` = all, of both families where there is IPv6; `0.0.0.0` = IPv4 only",
         |o, v| o.listen_host = choice(v, &[("0.0.0.0", Ipv4Addr::UNSPECIFIED.into()), ("::", Ipv6Addr::UNSPECIFIED.into())])?;
     "admin-port", Some("15800"), Some(&vars::ADMIN_ADDR),
         "the admin port; the next free one if a container declares it",
-        |o, v| o.admin_port = port(v)?;
+        |o, v| o.admin_port = own_port(v)?;
     "proxy-port-base", Some("15801"), Some(&vars::ROUTES),
         "the first proxy port; ports that a container declares are left out",
-        |o, v| o.proxy_port_base = port(v)?;
+        |o, v| o.proxy_port_base = own_port(v)?;
     "drain-timeout", Some("60s"), Some(&vars::DRAIN_TIMEOUT),
         "longest drain",
         |o, v| o.drain_timeout = duration(v)?;
@@ -133,7 +134,7 @@ keys! {
         |o, v| o.native = choice(v, &[("auto", NativeSidecar::Auto), ("true", NativeSidecar::Always), ("false", NativeSidecar::Never)])?;
     "image", Some(concat!("ghcr.io/lameduck/lameduck:", env!("CARGO_PKG_VERSION"))), None,
         "the sidecar's image",
-        |o, v| o.shape.image = text(v, "an image such as ghcr.io/lameduck/lameduck:0.1.0")?;
+        |o, v| o.shape.image = image(v)?;
     "image-pull-policy", Some("IfNotPresent"), None,
         "`IfNotPresent`, `Always` or `Never`",
         |o, v| o.shape.image_pull_policy = policy(v)?;
@@ -154,10 +155,10 @@ keys! {
         |o, v| o.shape.memory_limit = Some(quantity(v)?);
     "run-as-user", None, None,
         "the sidecar's user ID; by default the image's, 65532",
-        |o, v| o.shape.run_as_user = Some(number(v)?);
+        |o, v| o.shape.run_as_user = Some(user(v)?);
     "security-context", None, None,
         "fields of the sidecar's `securityContext` over the restricted ones, as JSON",
-        |o, v| o.shape.security_context = object(v)?;
+        |o, v| o.shape.security_context = security_context(v)?;
     "log-level", Some("info"), Some(&vars::LOG),
         "what the sidecar logs",
         |o, v| o.pass(&vars::LOG, v)?;

@@ -18,7 +18,11 @@ fn what_can_t_be_read_is_told_with_what_was_expected() {
     for (key, value, expected) in [
         ("drain-timeout", "5", "drain-timeout=5: expected a duration such as 500ms, 30s or 2m"),
         ("capture", "all", "capture=all: expected one of renumber, swap, none"),
-        ("admin-port", "0", "admin-port=0: expected a port from 1 to 65535"),
+        (
+            "admin-port",
+            "0",
+            "admin-port=0: expected a port from 1024 to 65535: the sidecar is not root",
+        ),
         (
             "ports",
             "http,8O",

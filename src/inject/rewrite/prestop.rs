@@ -169,10 +169,9 @@ fn seconds(text: &str) -> Option<Duration> {
 /// A user's call as the sidecar makes it; `None` if its port has no number.
 fn call(container: &Object, get: &Object, ports: &Ports) -> Option<Value> {
     let number = pod::resolve(container, get.get("port")?)?;
-    let moved = ports
-        .captured
-        .iter()
-        .find(|port| port.container == pod::name(container) && port.declared == number);
+    let moved = ports.captured.iter().find(|port| {
+        port.container == pod::name(container) && port.declared == number && !pod::is_elsewhere(get)
+    });
     let mut get = get.clone();
     get.insert("port".to_owned(), moved.map_or(number, |port| port.app).into());
     Some(json!({ "httpGet": get }))

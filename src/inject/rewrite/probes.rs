@@ -25,7 +25,8 @@ pub(super) fn asked(container: &Object, probe: &Object, captured: &[&Captured]) 
         .find_map(|kind| Some((kind, probe.get(kind)?.as_object()?)))?;
     let mut handler = handler.clone();
     let number = pod::resolve(container, handler.get("port")?)?;
-    let moved = captured.iter().find(|port| port.declared == number);
+    let moved =
+        captured.iter().find(|port| port.declared == number && !pod::is_elsewhere(&handler));
     handler.insert("port".to_owned(), moved.map_or(number, |port| port.app).into());
     if kind == "httpGet" {
         handler.entry("scheme").or_insert_with(|| "HTTP".into());

@@ -25,7 +25,12 @@ fn labels_decide_who_is_injected() {
         let result = inject(&pod, &Asked { gate, ..ASKED }, &policy(36));
         assert_eq!(result.err().map(|skip| skip.reason), reason, "{gate:?} {label:?}");
     }
-    assert_eq!(skipped(&with(story(), &[("inject", "disabled")])).reason, SkipReason::OptedOut);
+    for value in ["disabled", "false"] {
+        assert_eq!(skipped(&with(story(), &[("inject", value)])).reason, SkipReason::OptedOut);
+    }
+    let mut unquoted = story();
+    unquoted["metadata"]["labels"]["lameduck.dev/inject"] = json!(false);
+    assert_eq!(skipped(&unquoted).reason, SkipReason::OptedOut);
 }
 
 #[test]
@@ -151,7 +156,7 @@ fn numbers_that_anything_in_the_pod_uses_are_left_out() {
     let avoided = with(story(), &[("proxy-port-base", "8022"), ("admin-port", "60999")]);
     let injected = native(&avoided).pod;
     assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("8023=8080"));
-    assert_eq!(variable(&injected, "LAMEDUCK_ADMIN_ADDR"), Some("0.0.0.0:61000"));
+    assert_eq!(variable(&injected, "LAMEDUCK_ADMIN_ADDR"), Some("[::]:61000"));
 }
 
 #[test]
@@ -167,6 +172,57 @@ fn renumbering_keeps_the_name_the_host_port_and_everything_else() {
         { "containerPort": 8080, "protocol": "TCP" },
     ]);
     assert_eq!(injected["spec"]["containers"][0]["ports"], expected);
+}
+
+#[test]
+fn a_number_with_two_names_is_one_port() {
+    let declared = json!([{ "name": "http", "containerPort": 8080 }, { "name": "web", "containerPort": 8080 }]);
+    let injected = native(&ports(&declared)).pod;
+    assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("15801=8080"));
+    let expected = json!([
+        { "name": "http", "containerPort": 15801 },
+        { "name": "web", "containerPort": 15801 },
+        { "containerPort": 8080, "protocol": "TCP" },
+    ]);
+    assert_eq!(injected["spec"]["containers"][0]["ports"], expected);
+}
+
+#[test]
+fn ports_that_speak_tls_are_not_taken_over_by_themselves() {
+    for name in ["webhook-server", "api-https", "http-tls"] {
+        let pod = ports(&json!([{ "name": name, "containerPort": 9443 }]));
+        assert_eq!(skipped(&pod).reason, SkipReason::NoNamedPort, "{name}");
+        native(&with(pod, &[("ports", name)]));
+    }
+    let mut probed = story();
+    probed["spec"]["containers"][0]["readinessProbe"]["httpGet"]["scheme"] = json!("HTTPS");
+    let skip = skipped(&probed);
+    assert_eq!(skip.reason, SkipReason::NoNamedPort);
+    assert!(skip.detail.contains("speaks TLS"), "{skip}");
+}
+
+#[test]
+fn a_port_without_a_name_can_be_swapped() {
+    let pod = with(ports(&json!([{ "containerPort": 8080 }])), &[("capture", "swap")]);
+    assert_eq!(variable(&native(&pod).pod, "LAMEDUCK_ROUTES"), Some("8080=18080"));
+}
+
+#[test]
+fn a_swap_lets_others_refer_to_the_variable_and_leaves_other_hosts_alone() {
+    let mut pod = with(story(), &[("capture", "swap")]);
+    let app = &mut pod["spec"]["containers"][0];
+    app["env"] = json!([{ "name": "ADDR", "value": ":$(PORT)" }]);
+    app["livenessProbe"] = json!({ "httpGet": { "host": "db.example", "port": 8080 } });
+    app["lifecycle"] =
+        json!({ "preStop": { "httpGet": { "host": "lb.example", "port": "http" } } });
+    let injected = native(&pod).pod;
+    let app = &injected["spec"]["containers"][0];
+    assert_eq!(app["env"][0], json!({ "name": "PORT", "value": "18080" }));
+    assert_eq!(app["livenessProbe"]["httpGet"]["port"], 8080);
+    assert!(variable(&injected, "LAMEDUCK_USER_PRESTOP").unwrap().contains(r#""port":8080"#));
+    let note = injected["metadata"]["annotations"]["lameduck.dev/original"].as_str().unwrap();
+    assert!(!note.contains("ADDR"), "other variables are none of its business: {note}");
+    assert_eq!(uninject(&injected), Some(pod));
 }
 
 #[test]
@@ -193,6 +249,10 @@ fn a_swap_that_can_t_be_is_refused() {
         &json!([{ "name": "http", "containerPort": 80 }, { "name": "web", "containerPort": 81 }]),
     );
     assert_eq!(skipped(&with(two, &[("capture", "swap")])).reason, SkipReason::InvalidConfig);
+    let mut taken = with(story(), &[("capture", "swap"), ("app-port", "9090")]);
+    let other = json!({ "name": "other", "ports": [{ "containerPort": 9090 }] });
+    taken["spec"]["containers"].as_array_mut().unwrap().push(other);
+    assert_eq!(skipped(&taken).reason, SkipReason::InvalidConfig);
     let same = with(story(), &[("capture", "swap"), ("app-port", "8080")]);
     assert_eq!(skipped(&same).reason, SkipReason::InvalidConfig);
 }
@@ -216,8 +276,14 @@ fn kubelet_asks_the_sidecar_for_readiness_with_the_apps_timings() {
 #[test]
 fn references_in_a_probe_are_not_expanded_by_kubelet() {
     let mut pod = story();
-    pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = json!("/$(POD_IP)");
-    assert!(variable(&native(&pod).pod, "LAMEDUCK_APP_PROBES").unwrap().contains("/$$(POD_IP)"));
+    for (path, written) in
+        [("/$(POD_IP)", "/$$(POD_IP)"), ("/a$$b", "/a$$$$b"), ("/$$(A)", "/$$$$(A)")]
+    {
+        pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = json!(path);
+        let probes = native(&pod).pod;
+        let probes = variable(&probes, "LAMEDUCK_APP_PROBES").unwrap();
+        assert!(probes.contains(written), "{path}: {probes}");
+    }
 }
 
 #[test]
@@ -245,6 +311,9 @@ fn liveness_asks_the_app_and_a_hung_app_gets_its_own_grace_period() {
         json!({ "httpGet": { "path": "/", "port": 8080 }, "terminationGracePeriodSeconds": 35 });
     assert_eq!(app["livenessProbe"], expected);
     assert_eq!(app["startupProbe"], pod["spec"]["containers"][0]["startupProbe"]);
+    let short = [("termination-grace-period", "40"), ("container-drain-timeout", "30500ms")];
+    let app = &native(&with(pod.clone(), &short)).pod["spec"]["containers"][0];
+    assert_eq!(app["livenessProbe"]["terminationGracePeriodSeconds"], 40);
     let old = inject(&pod, &ASKED, &policy(27)).unwrap().pod;
     assert_eq!(
         old["spec"]["containers"][0]["livenessProbe"]["terminationGracePeriodSeconds"],
@@ -324,8 +393,44 @@ fn hooks_can_be_wrapped_slept_through_or_left_alone() {
     let slept = native(&with(story(), &[("prestop", "sleep")])).pod;
     assert_eq!(prestop(&slept), &json!({ "sleep": { "seconds": 60 } }));
     assert_eq!(sidecar(&slept)["lifecycle"]["preStop"]["exec"]["command"][0], "/lameduck");
+    let rounded = native(&with(story(), &[("prestop", "sleep"), ("drain-timeout", "7500ms")])).pod;
+    assert_eq!(prestop(&rounded), &json!({ "sleep": { "seconds": 8 } }));
+    let mut at_once = with(story(), &[("prestop", "sleep")]);
+    at_once["spec"]["terminationGracePeriodSeconds"] = json!(0);
+    assert_eq!(prestop(&native(&at_once).pod), &json!(null));
     let alone = native(&with(pod, &[("prestop", "off")])).pod;
     assert_eq!(prestop(&alone), &command);
+}
+
+#[test]
+fn a_hook_that_sleeps_for_ever_counts_for_the_grace_period() {
+    for seconds in [3_600, u64::MAX] {
+        let mut pod = hook(&json!({ "exec": { "command": ["sleep", seconds.to_string()] } }));
+        pod["spec"]["terminationGracePeriodSeconds"] = json!(10);
+        let injected = native(&pod).pod;
+        assert_eq!(injected["spec"]["terminationGracePeriodSeconds"], 75);
+        assert_eq!(variable(&injected, "LAMEDUCK_DRAIN_MIN"), Some("10s"));
+    }
+    let mut negative = story();
+    negative["spec"]["terminationGracePeriodSeconds"] = json!(-1);
+    assert_eq!(native(&negative).pod["spec"]["terminationGracePeriodSeconds"], -1);
+}
+
+#[test]
+fn what_wrapping_adds_must_not_be_there_and_is_not_taken_away_from_others() {
+    let mut pod = hook(&json!({ "exec": { "command": ["nginx", "-s", "quit"] } }));
+    pod["spec"]["initContainers"] = json!([{ "name": "lameduck-copy" }]);
+    pod["spec"]["volumes"] = json!([{ "name": "lameduck-bin" }]);
+    assert_eq!(uninject(&native(&pod).pod), Some(pod.clone()));
+    assert_eq!(skipped(&with(pod, &[("prestop", "wrap")])).reason, SkipReason::InvalidConfig);
+}
+
+#[test]
+fn hooks_carry_the_token_as_it_is() {
+    let asked = Asked { hook_token: Some("a$$b$(POD_IP)"), ..ASKED };
+    let injected = inject(&story(), &asked, &policy(36)).unwrap().pod;
+    assert_eq!(prestop(&injected)["httpGet"]["httpHeaders"][0]["value"], "a$$b$(POD_IP)");
+    assert_eq!(variable(&injected, "LAMEDUCK_HOOK_TOKEN"), Some("a$$$$b$$(POD_IP)"));
 }
 
 #[test]
@@ -348,6 +453,11 @@ fn a_guaranteed_pod_stays_guaranteed() {
     let resources = &native(&pod).pod["spec"]["initContainers"][0]["resources"];
     assert_eq!(resources["requests"], resources["limits"]);
     assert_eq!(resources["limits"], json!({ "cpu": "100m", "memory": "64Mi" }));
+    let written = json!({ "limits": { "cpu": 1, "memory": "1Gi" }, "requests": { "cpu": "1000m", "memory": "1024Mi" } });
+    pod["spec"]["containers"][0]["resources"] = written;
+    let resources = &native(&with(pod, &[("cpu-request", "10m")])).pod["spec"]["initContainers"][0]
+        ["resources"];
+    assert_eq!(resources["limits"], json!({ "cpu": "10m", "memory": "64Mi" }));
     let burstable = &native(&story()).pod["spec"]["initContainers"][0]["resources"];
     assert_eq!(
         burstable,
@@ -364,10 +474,34 @@ fn it_runs_as_whoever_the_image_says_unless_the_pod_is_root() {
 }
 
 #[test]
-fn it_listens_for_both_families_if_told() {
-    let injected = native(&with(story(), &[("listen-host", "::")])).pod;
-    assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("[::]:15801=8080"));
+fn it_listens_for_both_families_unless_told_otherwise() {
+    let injected = native(&story()).pod;
+    assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("15801=8080"));
     assert_eq!(variable(&injected, "LAMEDUCK_ADMIN_ADDR"), Some("[::]:15800"));
+    let injected = native(&with(story(), &[("listen-host", "0.0.0.0")])).pod;
+    assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("0.0.0.0:15801=8080"));
+    assert_eq!(variable(&injected, "LAMEDUCK_ADMIN_ADDR"), Some("0.0.0.0:15800"));
+}
+
+#[test]
+fn no_request_exceeds_its_limit() {
+    let resources =
+        |annotations| sidecar(&native(&with(story(), annotations)).pod)["resources"].clone();
+    let raised = resources(&[("memory-request", "128Mi")]);
+    assert_eq!(raised["limits"]["memory"], "128Mi");
+    let lowered = resources(&[("cpu-limit", "5m"), ("memory-limit", "8388608")]);
+    assert_eq!(lowered["requests"], json!({ "cpu": "5m", "memory": "8388608" }));
+    let both = with(story(), &[("memory-request", "2Gi"), ("memory-limit", "1Gi")]);
+    let detail = skipped(&both).detail;
+    assert!(detail.contains("memory-request=2Gi: expected at most memory-limit=1Gi"), "{detail}");
+}
+
+#[test]
+fn what_the_pod_shares_as_a_whole_is_not_asked_for_again() {
+    let mut pod = story();
+    pod["spec"]["resources"] =
+        json!({ "limits": { "memory": "50Mi" }, "requests": { "memory": "50Mi" } });
+    assert_eq!(sidecar(&native(&pod).pod)["resources"], json!({ "requests": { "cpu": "10m" } }));
 }
 
 #[test]
@@ -380,10 +514,58 @@ fn what_the_sidecar_would_refuse_is_refused_here() {
     ] {
         assert!(skip.detail.contains(part), "{skip}");
     }
+    let secret = r#"{"LAMEDUCK_LOGG":"x","PASSWORD":"hunter2"}"#;
+    for env in [secret, r#"{"PASSWORD":"hunter2""#, r#""hunter2""#, r#"{"POD_IP":"hunter2"}"#] {
+        let skip = skipped(&with(story(), &[("env", env)]));
+        assert_eq!(skip.reason, SkipReason::InvalidConfig);
+        assert!(!skip.detail.contains("hunter2"), "{skip}");
+    }
+    for (key, value) in [
+        ("run-as-user", "0"),
+        ("run-as-user", "3000000000"),
+        ("security-context", r#"{"privileged":true}"#),
+        ("image", "http://x/y"),
+        ("image-pull-secrets", "-.-"),
+        ("admin-port", "80"),
+        ("proxy-port-base", "443"),
+        ("prestop-containers", ""),
+        ("prestop-containers", "wbe"),
+        ("drain-min", "90s"),
+    ] {
+        let skip = skipped(&with(story(), &[(key, value)]));
+        assert_eq!(skip.reason, SkipReason::InvalidConfig, "{key}={value}");
+        assert!(
+            skip.detail.contains(&format!("{key}={value}"))
+                || value.starts_with('{')
+                || key == "drain-min",
+            "{skip}"
+        );
+    }
     let env = r#"{"LAMEDUCK_WORKERS":"many"}"#;
     assert_eq!(skipped(&with(story(), &[("env", env)])).reason, SkipReason::InvalidConfig);
     let env = r#"{"LAMEDUCK_ROUTES":"1=2"}"#;
     assert_eq!(skipped(&with(story(), &[("env", env)])).reason, SkipReason::InvalidConfig);
+}
+
+#[test]
+fn what_was_there_under_our_names_comes_back() {
+    let mut pod = with(story(), &[("inject-warnings", "old"), ("inject-skipped", "older")]);
+    pod["metadata"]["labels"]["lameduck.dev/injected"] = json!("no");
+    let injected = native(&pod).pod;
+    assert_eq!(injected["metadata"]["labels"]["lameduck.dev/injected"], "true");
+    assert_eq!(injected["metadata"]["annotations"]["lameduck.dev/inject-skipped"], json!(null));
+    assert_eq!(uninject(&injected), Some(pod));
+}
+
+#[test]
+fn a_mesh_that_goes_by_the_old_number_is_a_warning() {
+    let mut pod = story();
+    pod["metadata"]["annotations"]["config.linkerd.io/skip-inbound-ports"] = json!("25, 8080");
+    let warnings = native(&pod).warnings;
+    assert_eq!(
+        warnings,
+        ["config.linkerd.io/skip-inbound-ports lists 8080; traffic now comes to 15801"]
+    );
 }
 
 #[test]
