@@ -103,10 +103,10 @@ pub(super) async fn serve<A: Answer>(listener: TcpListener, port: Port<A>) {
 impl Open {
     fn admit<A: Answer>(&mut self, stream: TcpStream, peer: SocketAddr, port: &Port<A>) {
         port.activity.note();
-        if self.entries.len() >= MOST {
-            if let Some((traffic, _)) = self.dispensable().and_then(|at| self.entries.remove(at)) {
-                traffic.make_room();
-            }
+        if self.entries.len() >= MOST
+            && let Some((traffic, _)) = self.dispensable().and_then(|at| self.entries.remove(at))
+        {
+            traffic.make_room();
         }
         if self.entries.len() >= MOST || self.tasks.len() >= MOST + LEAVING {
             tracing::debug!(%peer, "a connection was refused: all others are in use");

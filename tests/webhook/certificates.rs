@@ -199,7 +199,7 @@ async fn a_certificate_in_files_is_replaced_when_they_change() {
 async fn the_api_server_is_reached_over_tls_and_must_show_the_right_certificate() {
     let other = Builder::with_files().start().until_ready().await;
     let server = format!("https://localhost:{}", other.webhook.port());
-    for (ca, expected) in [(&other.ca, "says 404"), (&pair().0, "UnknownIssuer")] {
+    for (ca, expected) in [(&other.ca, "says 404"), (&pair().0, "invalid peer certificate")] {
         let injector = Builder::outside(&kubeconfig(&server, Some(ca))).start();
         injector.until_logged(expected).await;
         assert_eq!(injector.health("/readyz").await.unwrap().0, 503);
