@@ -271,8 +271,10 @@ items:
     proptest! {
         #[test]
         fn whatever_is_written_is_read_as_the_same(value in value()) {
-            // `yaml` compares.
-            prop_assert!(yaml(&value).is_ok(), "{:?} {}", yaml(&value), value);
+            // `yaml` compares. It refuses what no object has.
+            let mut keys = value.as_object().into_iter().flat_map(Map::keys);
+            let may_be_refused = keys.any(|key| key.starts_with("---"));
+            prop_assert!(yaml(&value).is_ok() || may_be_refused, "{:?} {}", yaml(&value), value);
         }
     }
 }
