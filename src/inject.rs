@@ -5,6 +5,7 @@
 //! read in [`manifest`], admission reviews in `webhook` – and what the cluster says about itself.
 
 mod decide;
+mod facts;
 mod grace;
 mod injecting;
 pub mod manifest;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     Asked, Gate, Policy, Skip, SkipReason, names,
+    options::{Options, PrestopContainers},
     pod::{self, List},
     record,
 };
@@ -64,6 +65,52 @@ pub(super) fn may_stay(pod: &Value, asked: &Asked<'_>) -> Result<(), Skip> {
         "restartPolicy {policy}: an ordinary sidecar would not be started again, or never end"
     );
     Err(skip(SkipReason::RestartPolicyNever, detail))
+}
+
+/// Containers that the pod's annotations name must be there.
+///
+/// # Errors
+/// One is not.
+pub(super) fn names_are_there(pod: &Value, options: &Options) -> Result<(), Skip> {
+    let there: Vec<&str> = pod::containers(pod, List::Containers).map(pod::name).collect();
+    let of_hooks = match &options.prestop_containers {
+        PrestopContainers::Named(names) if options.annotated.contains("prestop-containers") => {
+            names.as_slice()
+        }
+        PrestopContainers::All | PrestopContainers::Captured | PrestopContainers::Named(_) => &[],
+    };
+    let named = options.container.iter().map(|name| ("container", name));
+    for (key, name) in named.chain(of_hooks.iter().map(|name| ("prestop-containers", name))) {
+        if !there.contains(&name.as_str()) {
+            let detail = format!("{key}={name}: expected one of {}", there.join(", "));
+            return Err(skip(SkipReason::InvalidConfig, detail));
+        }
+    }
+    Ok(())
+}
+
+/// What wrapped hooks add must not be there under our names.
+///
+/// # Errors
+/// It is.
+pub(super) fn names_are_free(pod: &Value) -> Result<(), Skip> {
+    let has =
+        |item: &Value, key: &str, value: &str| item.get(key).and_then(Value::as_str) == Some(value);
+    let volumes = pod.get("spec").and_then(|spec| spec.get("volumes")).and_then(Value::as_array);
+    let mut mounts = pod::all_containers(pod)
+        .filter_map(|container| container.get("volumeMounts")?.as_array())
+        .flatten();
+    let taken = if pod::find(pod, names::COPIER).is_some() {
+        format!("container {}", names::COPIER)
+    } else if volumes.into_iter().flatten().any(|one| has(one, "name", names::BINARY_VOLUME)) {
+        format!("volume {}", names::BINARY_VOLUME)
+    } else if mounts.any(|mount| has(mount, "mountPath", names::BINARY_FOLDER)) {
+        format!("mount {}", names::BINARY_FOLDER)
+    } else {
+        return Ok(());
+    };
+    let detail = format!("prestop=wrap: expected no {taken}, which is ours to add");
+    Err(skip(SkipReason::InvalidConfig, detail))
 }
 
 fn requested(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<(), Skip> {

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::{
     Asked, Injection, Policy, Skip, SkipReason,
-    decide::{may_stay, skip},
+    decide::{self, may_stay, skip},
+    facts,
     grace::{self, Times},
     names,
-    options::{Capture, NativeSidecar, Options, PrestopContainers},
-    pod::{self, List, Object},
+    options::{Capture, NativeSidecar, Options},
+    pod::{self, Object},
     ports::{self, Captured, Ports},
-    quantity,
     record::Record,
     rewrite::{Changes, Probes, prestop::Hooks},
     sidecar::{Mode, Plan},
@@ -76,14 +76,14 @@ impl<'a> Injecting<'a> {
         if mode == Mode::Ordinary {
             may_stay(&pod, asked)?;
         }
-        check_names(&pod, &options)?;
+        decide::names_are_there(&pod, &options)?;
         let ports = ports::choose(&pod, &options)?;
         let hooks = Hooks::of(&pod, &options, &ports);
         if hooks.wraps() {
-            check_collisions(&pod)?;
+            decide::names_are_free(&pod)?;
         }
         warnings.extend(hooks.warnings.iter().cloned());
-        let times = grace::times(original_grace(&pod), hooks.slept, &options)
+        let times = grace::times(facts::grace(&pod), hooks.slept, &options)
             .map_err(|error| skip(SkipReason::InvalidConfig, misfit(&error)))?;
         let known = |minor| policy.kubernetes.is_none_or(|version| version >= minor);
         if options.prestop == super::options::Prestop::Sleep && !known(SLEEP_HOOK) {
@@ -102,7 +102,7 @@ impl<'a> Injecting<'a> {
     pub(super) fn finish(mut self) -> Result<Injection, Skip> {
         self.warn_about_swap();
         self.warn_about_meshes();
-        let guaranteed = is_guaranteed(&self.pod);
+        let guaranteed = facts::is_guaranteed(&self.pod);
         let probes = self.change_containers();
         self.add_sidecar(&probes, guaranteed)?;
         self.change_spec();
@@ -125,8 +125,6 @@ impl<'a> Injecting<'a> {
     }
 
     fn add_sidecar(&mut self, probes: &Probes, guaranteed: bool) -> Result<(), Skip> {
-        let security = self.pod.get("spec").and_then(|spec| spec.get("securityContext"));
-        let user = security.and_then(|security| security.get("runAsUser")).and_then(Value::as_u64);
         let plan = Plan {
             mode: self.mode,
             options: &self.options,
@@ -136,8 +134,8 @@ impl<'a> Injecting<'a> {
             probes,
             token: self.token,
             guaranteed,
-            pod_resources: &pod_resources(&self.pod),
-            pod_is_root: user == Some(0),
+            pod_resources: &facts::shared_resources(&self.pod),
+            pod_is_root: facts::is_root(&self.pod),
         };
         let container = plan.container().map_err(|issues| {
             let all = issues.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -301,75 +299,6 @@ fn mode(options: &Options, policy: &Policy, warnings: &mut Vec<String>) -> Mode 
         (NativeSidecar::Auto, Some(version)) if version >= NATIVE_BY_DEFAULT => Mode::Native,
         (NativeSidecar::Auto | NativeSidecar::Never, _) => Mode::Ordinary,
     }
-}
-
-/// Containers that the pod's annotations name must be there.
-fn check_names(pod: &Value, options: &Options) -> Result<(), Skip> {
-    let there: Vec<&str> = pod::containers(pod, List::Containers).map(pod::name).collect();
-    let of_hooks = match &options.prestop_containers {
-        PrestopContainers::Named(names) if options.annotated.contains("prestop-containers") => {
-            names.as_slice()
-        }
-        PrestopContainers::All | PrestopContainers::Captured | PrestopContainers::Named(_) => &[],
-    };
-    let named = options.container.iter().map(|name| ("container", name));
-    for (key, name) in named.chain(of_hooks.iter().map(|name| ("prestop-containers", name))) {
-        if !there.contains(&name.as_str()) {
-            let detail = format!("{key}={name}: expected one of {}", there.join(", "));
-            return Err(skip(SkipReason::InvalidConfig, detail));
-        }
-    }
-    Ok(())
-}
-
-/// What wrapped hooks add must not be there under our names.
-fn check_collisions(pod: &Value) -> Result<(), Skip> {
-    let has =
-        |item: &Value, key: &str, value: &str| item.get(key).and_then(Value::as_str) == Some(value);
-    let volumes = pod.get("spec").and_then(|spec| spec.get("volumes")).and_then(Value::as_array);
-    let mut mounts = pod::all_containers(pod)
-        .filter_map(|container| container.get("volumeMounts")?.as_array())
-        .flatten();
-    let taken = if pod::find(pod, names::COPIER).is_some() {
-        format!("container {}", names::COPIER)
-    } else if volumes.into_iter().flatten().any(|one| has(one, "name", names::BINARY_VOLUME)) {
-        format!("volume {}", names::BINARY_VOLUME)
-    } else if mounts.any(|mount| has(mount, "mountPath", names::BINARY_FOLDER)) {
-        format!("mount {}", names::BINARY_FOLDER)
-    } else {
-        return Ok(());
-    };
-    let detail = format!("prestop=wrap: expected no {taken}, which is ours to add");
-    Err(skip(SkipReason::InvalidConfig, detail))
-}
-
-/// A pod's own grace period. The API server takes what is negative for 1.
-fn original_grace(pod: &Value) -> Option<u64> {
-    let seconds = pod.get("spec")?.get("terminationGracePeriodSeconds")?;
-    seconds.as_u64().or_else(|| seconds.as_i64().map(|_negative| 1))
-}
-
-/// Whether the pod's quality of service is Guaranteed: every container's limits of CPU and memory are its requests
-/// (`k8s.io/kubernetes/pkg/apis/core/v1/helper/qos`); a request that is not given is its limit.
-fn is_guaranteed(pod: &Value) -> bool {
-    let of = |container: &Object, kind: &str, name: &str| {
-        let amount = container.get("resources")?.get(kind)?.get(name)?;
-        quantity::amount(&amount.as_str().map_or_else(|| amount.to_string(), str::to_owned))
-    };
-    pod::all_containers(pod).all(|container| {
-        ["cpu", "memory"].into_iter().all(|name| {
-            let limit = of(container, "limits", name);
-            let request = of(container, "requests", name);
-            limit.is_some() && (request.is_none() || request == limit)
-        })
-    })
-}
-
-/// What the pod as a whole has requests or limits of (KEP-2837).
-fn pod_resources(pod: &Value) -> Vec<String> {
-    let resources = pod.get("spec").and_then(|spec| spec.get("resources"));
-    let of = |kind: &str| resources?.get(kind)?.as_object();
-    ["requests", "limits"].into_iter().filter_map(of).flat_map(Object::keys).cloned().collect()
 }
 
 /// Why the times don't fit together, in the names by which they were chosen.
