@@ -138,6 +138,7 @@ pub fn kubectl_reads_scalars_as_we_do(kubectl: &str) {
         "[-+]?[0-9][0-9_.eExob]{0,6}",
         "[-+.0-9][0-9a-fxXoObB_.eE+]{0,5}",
         "[-+]?0[xob][0-9a-f_+-]{1,5}",
+        "\\.[0-9][0-9_]{0,4}(e[0-9_+-]{1,3})?",
         "[-+]?[0-9]{1,25}(\\.[0-9]{0,3})?(e[-+]?[0-9]{1,3})?",
         "[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(T[0-9:]{1,8}Z?)?",
         "[0-9]{1,3}(:[0-9]{1,2}){1,2}",
@@ -165,11 +166,30 @@ pub fn kubectl_reads_scalars_as_we_do(kubectl: &str) {
     }
 }
 
+/// Streams whose last line does not end.
+const UNENDED: &[&str] = &[
+    "v: |",
+    "v: |\n  a",
+    "v: |+\n  a",
+    "v: |-\n  a",
+    "v: >\n  a\n  b",
+    "v: >-\n  a\n  ",
+    "v: |\n  a\n\n  ",
+    "v: a",
+    "v: 'a\n\n  b'",
+    "v: [a]",
+    "v:",
+    "v: a # c",
+    "v: |\n  a\r",
+    "v: \"a\\\n  b\"",
+];
+
 /// Where the two readings differ, ours has doubts, so that nothing is written anew.
 pub fn kubectl_reads_documents_as_we_do(kubectl: &str) {
     let mut agreed = 0;
-    for document in DOCUMENTS {
-        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\n{document}\n");
+    let ended = DOCUMENTS.iter().map(|document| format!("{document}\n"));
+    for document in ended.chain(UNENDED.iter().map(|&document| document.to_owned())) {
+        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\n{document}");
         let ours = lameduck::inject::manifest::read::yaml(&text, 1);
         match (ours, ask_kubectl(kubectl, &text)) {
             // Where they differ, nothing is written anew.

@@ -4,7 +4,10 @@
 //! kubectl uses (sigs.k8s.io/yaml). Where kubectl's reading is surprising – a doubled key, a merge that overrides –
 //! its value is taken and a [`Doubt`] noted: nobody may write such a document anew.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::{Map, Value};
@@ -61,6 +64,7 @@ pub fn read(chunk: &Chunk<'_>) -> Result<Reading, Unreadable> {
 /// # Errors
 /// As [`read`].
 pub fn yaml(text: &str, line: usize) -> Result<Reading, Unreadable> {
+    let text = &*ended(text);
     let mut options = Options::default();
     // As libyaml has it.
     options.block_scalar_eof_without_line_feed = true;
@@ -313,6 +317,12 @@ impl<'a> Reader<'a> {
 
 // === helpers ===
 
+/// With a line feed at the end: kubectl's reader (`LineReader` of k8s.io/apimachinery) gives one to the last line, too,
+/// and a block scalar that ends there gets it.
+fn ended(text: &str) -> Cow<'_, str> {
+    if text.is_empty() || text.ends_with('\n') { text.into() } else { format!("{text}\n").into() }
+}
+
 /// Plain and untagged, or tagged as one.
 fn is_merge(event: &Event<'_>) -> bool {
     let Event::Scalar(text, style, _, tag) = event else { return false };
@@ -378,6 +388,14 @@ mod tests {
             value("a: 'on'\nb: \"0644\"\nc: |\n  1\nd: ! 12\ne: !!str 1\nf: !!str\n"),
             json!({"a": "on", "b": "0644", "c": "1\n", "d": "12", "e": "1", "f": ""})
         );
+    }
+
+    #[test]
+    fn the_last_line_ends_even_if_the_stream_does_not_say_so() {
+        assert_eq!(value("- |\n  line"), json!(["line\n"]));
+        assert_eq!(value("- >\n  line"), json!(["line\n"]));
+        assert_eq!(value("- |-\n  line"), json!(["line"]));
+        assert_eq!(value("- line"), json!(["line"]));
     }
 
     #[test]
