@@ -44,7 +44,6 @@ pub fn that_cannot_be_read_give_nothing() {
         ("a: [\n", "standard input: line "),
         ("a: 1\n...\nb: 2\n", "standard input: line 3: "),
         ("-----BEGIN\n", "standard input: line 1: "),
-        ("a: .nan\n", "standard input: line 1: JSON has no .nan"),
         ("a: *b\n", "standard input: line 1: "),
         ("{\"a\": 1}}", "standard input: line 1: "),
     ] {
@@ -286,6 +285,29 @@ pub fn what_is_doubtful_is_refused_only_if_written_anew() {
         "{}",
         ran.err
     );
+    for (data, told) in [
+        ("{1.5: a}", "1.5 can't be a key"),
+        ("{1e3: a}", "1000.0 can't be a key"),
+        ("{~: a}", "null can't be a key"),
+        ("{a: \u{feff}b}", "a byte order mark"),
+        ("{a: .nan}", "JSON has no .nan"),
+        ("{a: !!int x}", "`x` is no int"),
+        ("{<<: 1}", "`<<` takes a mapping"),
+    ] {
+        let doubtful = format!("---\napiVersion: v1\nkind: ConfigMap\ndata: {data}\n");
+        let ran = lameduck("inject", &format!("{POD}{doubtful}")).ok();
+        assert!(ran.out.ends_with(&doubtful), "{data}: {}", ran.out);
+        assert!(
+            ran.err.contains(&format!("standard input:8: line 10: {told}")),
+            "{data}: {}",
+            ran.err
+        );
+        let pod = POD.replace("  containers", &format!("  x: {data}\n  containers"));
+        let (out, err) = lameduck("inject", &pod).ran_badly();
+        assert!(out.is_empty() && err.contains(&format!("line 5: {told}")), "{data}: {err}");
+    }
+    let half = r#"{"apiVersion":"v1","kind":"Secret","x":"\ud800"}"#;
+    assert_eq!(lameduck("inject", half).ok().out, half);
     let pod = POD.replace("{name: a}", "{name: a, name: b}");
     let (out, err) = lameduck("inject", &pod).ran_badly();
     assert!(
