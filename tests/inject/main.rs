@@ -52,6 +52,14 @@ const TESTS: &[(&str, fn())] = &[
         streams::services_and_policies_are_told,
     ),
     (
+        "services_are_fixed_only_if_the_name_leads_there_everywhere",
+        streams::services_are_fixed_only_if_the_name_leads_there_everywhere,
+    ),
+    (
+        "names_that_lead_to_another_container_are_told",
+        streams::names_that_lead_to_another_container_are_told,
+    ),
+    (
         "what_is_doubtful_is_refused_only_if_written_anew",
         streams::what_is_doubtful_is_refused_only_if_written_anew,
     ),

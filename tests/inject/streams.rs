@@ -274,6 +274,47 @@ pub fn services_and_policies_are_told() {
     assert_eq!(values(&undone), values(&(pod + service)));
 }
 
+/// Behind the Service are pods that opted out, too, and a name must lead in all of them to where the number led.
+pub fn services_are_fixed_only_if_the_name_leads_there_everywhere() {
+    let pod = POD.replace("{name: a}", "{name: a, labels: {app: a}}");
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {app: a}, ports: [{port: 80, targetPort: 8080}]}\n";
+    for (ports, fixed) in [
+        ("{name: http, containerPort: 9090}, {name: app, containerPort: 8080}", false),
+        ("{name: app, containerPort: 8080}", false),
+        ("{name: http, containerPort: 8080}", true),
+    ] {
+        let other = pod
+            .replace("name: a, labels: {", "name: b, labels: {lameduck.dev/inject: disabled, ")
+            .replace("{name: http, containerPort: 8080}", ports);
+        let ran = lameduck("inject --fix-services", &format!("{pod}---\n{other}{service}")).ok();
+        assert_eq!(ran.out.ends_with(service), !fixed, "{ports}: {}", ran.err);
+        let told = if fixed { "service/s: fixed (port 80 leads to http)" } else { "in pod/b" };
+        let told = if ports.starts_with("{name: app") { "once pod/b has" } else { told };
+        assert!(ran.err.contains(told), "{ports}: {}", ran.err);
+    }
+    let elsewhere = service.replace("{name: s}", "{name: s, namespace: default}");
+    let ran = lameduck("inject --fix-services", &format!("{pod}{elsewhere}")).ok();
+    assert!(ran.out.ends_with(&elsewhere), "{}", ran.out);
+    let told =
+        "past the sidecar of pod/a (if both are in namespace default); write targetPort: http\n";
+    assert!(ran.err.contains(told), "{}", ran.err);
+}
+
+/// Kubernetes takes the first port of a name, which may be one of a container that is left alone.
+pub fn names_that_lead_to_another_container_are_told() {
+    let pod = POD.replace("{name: a}", "{name: a, labels: {app: a}}").replace(
+        "  - {",
+        "  - {name: istio-proxy, image: i, ports: [{name: http, containerPort: 15090}]}\n  - {",
+    );
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {app: a}, ports: [{port: 80, targetPort: http}]}\n";
+    let ran = lameduck("inject", &format!("{pod}{service}")).ok();
+    let told = "warning: service/s: port 80 leads to http, which in pod/a is port 15090 of container istio-proxy";
+    assert!(ran.err.contains(told), "{}", ran.err);
+    let alone = pod.replace("http, containerPort: 15090", "stats, containerPort: 15090");
+    let ran = lameduck("inject", &format!("{alone}{service}")).ok();
+    assert!(!ran.err.contains("service/s"), "{}", ran.err);
+}
+
 pub fn what_is_doubtful_is_refused_only_if_written_anew() {
     let doubtful = "---\napiVersion: v1\nkind: ConfigMap\ndata: {a: x, a: y}\n";
     let ran = lameduck("inject", &format!("{POD}{doubtful}")).ok();

@@ -10,7 +10,7 @@ use super::{
     Manifests,
     named::{self, NamedPort},
     objects::{Object, Role, entries, objects, text},
-    pods::Pods,
+    pods::{DEFAULT_NAMESPACE, Pods, SameNamespace},
     policies,
     report::{Entry, Outcome, Report},
     services::{self, Bypass},
@@ -19,9 +19,6 @@ use crate::inject::{
     Asked, Gate, Injection, Policy, Skip, SkipReason,
     names::{DOMAIN, INJECT},
 };
-
-/// Where objects without a namespace go if nobody says otherwise.
-const DEFAULT_NAMESPACE: &str = "default";
 
 /// What is done to a pod.
 pub type Core<'a> = &'a dyn Fn(&Value, &Asked<'_>, &Policy) -> Result<Injection, Skip>;
@@ -188,7 +185,7 @@ impl Run<'_> {
         let mut fixed = Vec::new();
         for bypass in services::bypasses(object.of(document), namespace.as_deref(), &self.pods) {
             match &bypass {
-                Bypass::Number { index, port, name, without_name: None, .. }
+                Bypass::Number { index, port, name, obstacle: None, .. }
                     if self.settings.fix_services =>
                 {
                     let service = document.pointer_mut(&object.pointer);
@@ -197,7 +194,7 @@ impl Run<'_> {
                         continue;
                     }
                 }
-                Bypass::Headless { .. } | Bypass::Number { .. } => {}
+                Bypass::Headless { .. } | Bypass::Name { .. } | Bypass::Number { .. } => {}
             }
             entry.warnings.push(bypass.to_string());
         }
@@ -232,7 +229,7 @@ impl Run<'_> {
             let document = &manifests.documents[*index].value;
             other.role == Role::Service
                 && text(other.of(document), "/metadata/name") == Some(service)
-                && other.namespace(document) == injected.namespace.as_deref()
+                && injected.is_in(other.namespace(document)) != SameNamespace::No
         });
         (!is_here).then(|| {
             format!(
