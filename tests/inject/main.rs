@@ -39,7 +39,10 @@ const TESTS: &[(&str, fn())] = &[
     ("streams_of_json_stay_json", streams::of_json_stay_json),
     ("streams_may_be_printed_as_json_or_yaml", streams::may_be_printed_as_json_or_yaml),
     ("streams_whose_reader_is_gone_are_no_error", streams::whose_reader_is_gone_are_no_error),
-    ("strict_fails_if_something_was_skipped", streams::strict_fails_if_something_was_skipped),
+    (
+        "strict_writes_nothing_if_something_was_skipped",
+        streams::strict_writes_nothing_if_something_was_skipped,
+    ),
     ("wrong_usage_is_64", streams::wrong_usage_is_64),
     (
         "only_labelled_goes_by_the_label_and_the_namespace",

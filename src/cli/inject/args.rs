@@ -59,7 +59,8 @@ pub struct InjectArgs {
     /// A token that probes and hooks carry, so that nobody else can call the hooks
     #[arg(long, value_name = "TOKEN", value_parser = token)]
     pub hook_token: Option<String>,
-    /// Fail if something was skipped, unless it opted out, was not asked for, or has the sidecar already
+    /// Write nothing and fail if something was skipped, unless it opted out, was not asked for, or has the sidecar
+    /// already
     #[arg(long)]
     pub strict: bool,
     /// yaml = turn JSON into YAML; json = one JSON object, a List if there are several; by default as they came
