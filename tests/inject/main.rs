@@ -66,6 +66,10 @@ const TESTS: &[(&str, fn())] = &[
         "what_is_doubtful_is_refused_only_if_written_anew",
         streams::what_is_doubtful_is_refused_only_if_written_anew,
     ),
+    (
+        "many_documents_take_their_number_of_times_as_long",
+        properties::many_documents_take_their_number_of_times_as_long,
+    ),
     ("whatever_is_injected_can_be_undone", properties::whatever_is_injected_can_be_undone),
 ];
 

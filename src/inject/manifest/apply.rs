@@ -220,11 +220,11 @@ impl Run<'_> {
         object: &Object,
     ) -> Option<String> {
         let document = &manifests.documents[index].value;
+        let service =
+            text(object.of(document), "/spec/serviceName").filter(|name| !name.is_empty())?;
         let owner = object.name(document);
         let injected = self.pods.iter().find(|pods| pods.owner == owner)?;
         let number = injected.captured.first()?.app;
-        let service =
-            text(object.of(document), "/spec/serviceName").filter(|name| !name.is_empty())?;
         let is_here = found.iter().any(|(index, other)| {
             let document = &manifests.documents[*index].value;
             other.role == Role::Service
@@ -323,10 +323,11 @@ fn skipped(skip: Skip) -> Outcome {
 /// In the order of the manifests; documents that are no objects and doubtful ones are told, too.
 fn report(manifests: &Manifests<'_>, mut told: HashMap<usize, Entry>) -> Report {
     let mut entries = Vec::new();
-    let found = find(manifests);
-    for (index, document) in manifests.documents.iter().enumerate() {
-        let own = found.iter().enumerate().filter(|(_, (of, _))| *of == index);
-        entries.extend(own.filter_map(|(place, _)| told.remove(&place)));
+    // Places count on from document to document.
+    let mut places = 0..;
+    for document in &manifests.documents {
+        let own = places.by_ref().take(objects(&document.value).len());
+        entries.extend(own.filter_map(|place| told.remove(&place)));
         let mut warnings = Vec::new();
         let is_object =
             ["/apiVersion", "/kind"].iter().all(|key| text(&document.value, key).is_some());
