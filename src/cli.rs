@@ -278,7 +278,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         // `lameduck env | head` got what it wanted.
         return exit::OK;
     }
-    if error.is::<Issues>() || error.is::<BadOption>() {
+    if error.is::<Issues>() || error.is::<BadOption>() || error.is::<inject::BadToken>() {
         exit::USAGE
     } else if error.is::<inject::BadStream>() || error.is::<InSource>() {
         exit::MANIFESTS

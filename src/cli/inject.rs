@@ -30,8 +30,14 @@ use crate::{
 #[error("{0}")]
 pub(super) struct BadStream(String);
 
+/// A file that holds no token.
+#[derive(Debug, thiserror::Error)]
+#[error("--hook-token-file {0}")]
+pub(super) struct BadToken(String);
+
 pub(super) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
-    let settings: Settings = args.settings()?;
+    let token = args.hook_token_file.as_deref().map(sources::token).transpose()?;
+    let settings: Settings = args.settings(token)?;
     let texts = sources::read(&args.input)?;
     let may_skip = !args.strict;
     rewrite(&texts, args.output, may_skip, |manifests| {

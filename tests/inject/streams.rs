@@ -251,6 +251,25 @@ pub fn options_are_choices() {
     );
     let ran = lameduck("inject --hook-token s3cret", POD).ok();
     assert!(ran.out.contains("s3cret"), "{}", ran.out);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let line = format!("inject --hook-token-file {}", file.display());
+    for (content, token) in [("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), ("s3cret", "s3cret")]
+    {
+        fs::write(&file, content).unwrap();
+        let given = lameduck(&format!("inject --hook-token {token}"), POD).ok().out;
+        assert_eq!(lameduck(&line, POD).ok().out, given, "{content:?}");
+    }
+    let long = "x".repeat(5_000);
+    for content in ["", "\n", "s3cret\n\n", "s3 cret", "ä", long.as_str()] {
+        fs::write(&file, content).unwrap();
+        let ran = lameduck(&line, POD);
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""), "{content:?}: {}", ran.err);
+        assert!(ran.err.contains("token: expected 1 to "), "{content:?}: {}", ran.err);
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(lameduck(&line, POD).code, 64);
+    assert_eq!(lameduck(&format!("{line} --hook-token x"), POD).code, 64);
     let unnamed = POD.replace("name: http, ", "");
     let ran = lameduck("inject", &unnamed).ok();
     assert!(ran.err.contains("skipped: no-named-port"), "{}", ran.err);

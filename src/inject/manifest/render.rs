@@ -105,7 +105,6 @@ fn one_json(manifests: &Manifests<'_>) -> Result<String, InSource> {
         flatten(&document.value, &mut objects);
     }
     let value = match objects.len() {
-        0 => return Ok(String::new()),
         1 => objects.remove(0),
         _ => json!({ "apiVersion": "v1", "kind": "List", "items": objects }),
     };
@@ -199,6 +198,11 @@ mod tests {
         let value: Value =
             serde_json::from_str(&render(&read(&[list]), Output::Json).unwrap()).unwrap();
         let items = json!([{"kind": "A"}, {"kind": "B"}, {"kind": "C"}]);
+        for empty in ["", "# x\n", "apiVersion: v1\nkind: List\nitems: []\n"] {
+            let written = render(&read(&[empty]), Output::Json).unwrap();
+            let expected = json!({"apiVersion": "v1", "kind": "List", "items": []});
+            assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), expected, "{empty}");
+        }
         assert_eq!(value, json!({"apiVersion": "v1", "kind": "List", "items": items}));
     }
 
