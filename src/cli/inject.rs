@@ -19,6 +19,7 @@ use crate::{
         manifest::{
             Manifests,
             apply::{self, Settings},
+            refusals::refusals,
             render::{Output, render},
             report::Report,
         },
@@ -58,8 +59,10 @@ fn rewrite(
 ) -> anyhow::Result<ExitCode> {
     let sources: Vec<_> = texts.iter().map(Text::source).collect();
     let mut manifests = Manifests::read(&sources)?;
-    let report = change(&mut manifests);
-    let written = render(&manifests, output.map_or(Output::AsTheyCame, Format::output))?;
+    let mut report = change(&mut manifests);
+    let output = output.map_or(Output::AsTheyCame, Format::output);
+    let written = render(&manifests, output)?;
+    report.entries.extend(refusals(&manifests, output));
     tell(&report);
     // Before anything is written: whoever reads the pipe does not see our exit code.
     if !may_skip && report.has_skipped() {

@@ -11,6 +11,7 @@ pub mod objects;
 pub mod pods;
 pub mod policies;
 pub mod read;
+pub mod refusals;
 pub mod render;
 pub mod report;
 pub mod scalar;

@@ -81,6 +81,11 @@ const READERS: &[ReaderTest] = &[
     ("kubectl_reads_what_we_write", Means::Kubectl, readers::kubectl_reads_what_we_write),
     ("kubectl_reads_scalars_as_we_do", Means::Kubectl, readers::kubectl_reads_scalars_as_we_do),
     ("kubectl_reads_documents_as_we_do", Means::Kubectl, readers::kubectl_reads_documents_as_we_do),
+    (
+        "kubectl_refuses_what_we_say_it_does",
+        Means::Kubectl,
+        readers::kubectl_refuses_what_we_say_it_does,
+    ),
     ("pyyaml_reads_what_we_write", Means::PyYaml, readers::pyyaml_reads_what_we_write),
 ];
 

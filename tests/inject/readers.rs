@@ -8,7 +8,7 @@ use lameduck::inject::manifest::write;
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use serde_json::{Map, Value, json};
 
-use crate::command::{run, values};
+use crate::command::{lameduck, run, values};
 
 /// What people write, and what they had better not.
 const DOCUMENTS: &[&str] = &[
@@ -226,6 +226,47 @@ pub fn kubectl_reads_documents_as_we_do(kubectl: &str) {
         }
     }
     assert!(agreed > DOCUMENTS.len() / 2, "only {agreed} were read by both");
+}
+
+/// Streams that we read: those that kubectl refuses are told, and no others.
+pub fn kubectl_refuses_what_we_say_it_does(kubectl: &str) {
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n";
+    let json = r#"{"apiVersion": "v1", "kind": "X", "metadata": {"name": "a"}}"#;
+    let flow = "{apiVersion: v1, kind: X, metadata: {name: a}}";
+    let streams = [
+        format!("{json}\n---\n{yaml}"),
+        format!("{json}\n---\n{json}"),
+        format!("---\n{json}\n---\n{yaml}"),
+        format!("# c\n{json}\n---\n{yaml}"),
+        format!("{yaml}---\n{json}\n"),
+        format!("{json}{json}"),
+        format!("\u{feff}{json}"),
+        json.replace("}}", "},}"),
+        json.replace("}}", "},}").replace('{', "---\n{").replacen("---\n{\"name", "{\"name", 1),
+        flow.to_owned(),
+        format!("---\n{flow}\n"),
+        format!("--- {flow}\n"),
+        format!("{yaml}--- {flow}\n"),
+        format!("--- # c\n{yaml}"),
+        format!("%YAML 1.1\n---\n{yaml}"),
+        format!("# c\n%YAML 1.1\n---\n{yaml}"),
+        format!("%TAG ! tag:x,2002:\n---\n{yaml}"),
+        format!("{yaml}...\n%YAML 1.1\n---\n{yaml}"),
+    ];
+    let mut refused = 0;
+    for stream in &streams {
+        let ran = lameduck("inject", stream).ok();
+        assert_eq!(&ran.out, stream);
+        let theirs = ask_kubectl(kubectl, &ran.out);
+        assert_eq!(
+            ran.err.contains(": kubectl refuses "),
+            theirs.is_err(),
+            "{stream}\n{theirs:?}\n{}",
+            ran.err
+        );
+        refused += usize::from(theirs.is_err());
+    }
+    assert!(0 < refused && refused < streams.len(), "{refused} were refused");
 }
 
 // === helpers ===
