@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod json;
+pub mod marks;
 pub mod named;
 pub mod objects;
 pub mod pods;

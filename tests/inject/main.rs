@@ -48,6 +48,7 @@ const TESTS: &[(&str, fn())] = &[
         "only_labelled_goes_by_the_label_and_the_namespace",
         streams::only_labelled_goes_by_the_label_and_the_namespace,
     ),
+    ("opting_out_without_quotes_is_told", streams::opting_out_without_quotes_is_told),
     ("every_kind_is_injected", streams::every_kind_is_injected),
     ("options_are_choices", streams::options_are_choices),
     (

@@ -197,6 +197,27 @@ pub fn only_labelled_goes_by_the_label_and_the_namespace() {
     }
 }
 
+pub fn opting_out_without_quotes_is_told() {
+    for (value, text) in [("false", "false"), ("off", "false"), ("no", "false"), ("0", "0")] {
+        let labelled = format!("{{name: a, labels: {{lameduck.dev/inject: {value}}}}}");
+        let told = format!(
+            ": the label lameduck.dev/inject: {text} is no text, and the API server refuses it"
+        );
+        let ran = lameduck("inject", &POD.replace("{name: a}", &labelled)).ok();
+        assert!(ran.err.contains(&format!("warning: pod/a{told}")), "{}", ran.err);
+        let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {labelled}\n");
+        let ran = lameduck("inject", &namespace).ok();
+        assert!(ran.err.contains(&format!("warning: namespace/a{told}")), "{}", ran.err);
+    }
+    let quoted = POD.replace("{name: a}", "{name: a, labels: {lameduck.dev/inject: 'false'}}");
+    let ran = lameduck("inject", &quoted).ok();
+    assert!(
+        ran.err.starts_with("pod/a: skipped: opted-out") && !ran.err.contains("warning"),
+        "{}",
+        ran.err
+    );
+}
+
 pub fn every_kind_is_injected() {
     let template = json!({"metadata": {"labels": {"app": "x"}}, "spec": values(POD)[0]["spec"]});
     for (version, kind) in [

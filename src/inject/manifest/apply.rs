@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    Manifests,
+    Manifests, marks,
     named::{self, NamedPort},
     objects::{Object, Role, entries, objects, text},
     pods::{DEFAULT_NAMESPACE, Pods, SameNamespace},
@@ -15,10 +15,7 @@ use super::{
     report::{Entry, Outcome, Report},
     services::{self, Bypass},
 };
-use crate::inject::{
-    Asked, Gate, Injection, Policy, Skip, SkipReason,
-    names::{DOMAIN, INJECT},
-};
+use crate::inject::{Asked, Gate, Injection, Policy, Skip, SkipReason, names::INJECT};
 
 /// What is done to a pod.
 pub type Core<'a> = &'a dyn Fn(&Value, &Asked<'_>, &Policy) -> Result<Injection, Skip>;
@@ -70,7 +67,12 @@ pub fn inject(manifests: &mut Manifests<'_>, settings: &Settings, core: Core<'_>
                 }
                 continue;
             }
-            Role::Namespace | Role::Other => continue,
+            Role::Namespace => Entry {
+                object: object.name(&document.value),
+                outcome: Outcome::Untouched,
+                warnings: marks::unquoted(object.of(&document.value), ""),
+            },
+            Role::Other => continue,
         };
         told.insert(place, entry);
     }
@@ -135,7 +137,8 @@ impl Run<'_> {
             warnings: Vec::new(),
         };
         let namespace = object.namespace(document).map(str::to_owned);
-        entry.warnings.extend(misplaced(object.of(document), template));
+        entry.warnings.extend(marks::misplaced(object.of(document), template));
+        entry.warnings.extend(marks::unquoted(object.of(document), template));
         let Some(pod) = document.pointer_mut(&format!("{}{template}", object.pointer)) else {
             entry.outcome = without_template(object.of(document), template);
             return (entry, false);
@@ -260,31 +263,6 @@ fn namespaces(manifests: &Manifests<'_>, found: &[(usize, Object)]) -> HashMap<S
         Some((text(namespace, "/metadata/name")?.to_owned(), label.as_str()?.to_owned()))
     });
     labelled.collect()
-}
-
-/// What stands on the workload and has no effect there.
-fn misplaced(workload: &Value, template: &str) -> Vec<String> {
-    if template.is_empty() {
-        return Vec::new();
-    }
-    let path = template.trim_start_matches('/').replace('/', ".");
-    let missing = |below: &str, key: &str| {
-        !entries(workload, &format!("{template}{below}")).any(|(other, _)| other == key)
-    };
-    let labels = entries(workload, "/metadata/labels")
-        .filter(|(key, _)| *key == INJECT)
-        .map(|(key, _)| ("label", "labels", key));
-    let annotations =
-        entries(workload, "/metadata/annotations").filter(|(key, _)| key.starts_with(DOMAIN));
-    let annotations = annotations.map(|(key, _)| ("annotation", "annotations", key));
-    let misplaced = labels
-        .chain(annotations)
-        .filter(|(_, below, key)| missing(&format!("/metadata/{below}"), key));
-    misplaced
-        .map(|(what, below, key)| {
-            format!("the {what} {key} has no effect here; put it into {path}.metadata.{below}")
-        })
-        .collect()
 }
 
 fn without_template(workload: &Value, template: &str) -> Outcome {
