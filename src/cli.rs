@@ -32,7 +32,8 @@ Exit codes: 0 done; 64 bad usage or configuration; 70 the sidecar can't be reach
 const MANIFEST_EXIT_CODES: &str = "\
 Manifests are YAML with any number of documents, lists, or JSON. Documents that are not changed are copied byte for \
 byte; the others lose their comments. If anything can't be read, nothing is written.
-Exit codes: 0 done; 1 a manifest can't be read or written; 2 something was skipped and --strict was given; 64 bad usage.";
+Exit codes: 0 done; 1 a manifest can't be read or written; 2 something was skipped and --strict was given, \
+so that nothing is written; 64 bad usage.";
 /// Shown below the options of `copy`.
 const COPY_EXIT_CODES: &str =
     "Exit codes: 0 copied; 64 bad usage; 70 it can't be copied, and nothing is left.";
@@ -277,7 +278,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         // `lameduck env | head` got what it wanted.
         return exit::OK;
     }
-    if error.is::<Issues>() || error.is::<BadOption>() {
+    if error.is::<Issues>() || error.is::<BadOption>() || error.is::<inject::BadToken>() {
         exit::USAGE
     } else if error.is::<inject::BadStream>() || error.is::<InSource>() {
         exit::MANIFESTS

@@ -16,7 +16,7 @@ mod tls;
 mod unknown;
 pub mod vars;
 
-pub(crate) use self::parse::log_filter;
+pub(crate) use self::parse::{log_filter, token};
 pub use self::{
     actions::{ContainerProbe, HttpGet, Probe, ProbeAction, UserPrestop},
     issues::{Issue, Issues, Problem},

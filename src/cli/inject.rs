@@ -19,6 +19,7 @@ use crate::{
         manifest::{
             Manifests,
             apply::{self, Settings},
+            refusals::refusals,
             render::{Output, render},
             report::Report,
         },
@@ -30,36 +31,47 @@ use crate::{
 #[error("{0}")]
 pub(super) struct BadStream(String);
 
+/// A file that holds no token.
+#[derive(Debug, thiserror::Error)]
+#[error("--hook-token-file {0}")]
+pub(super) struct BadToken(String);
+
 pub(super) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
-    let settings: Settings = args.settings()?;
+    let token = args.hook_token_file.as_deref().map(sources::token).transpose()?;
+    let settings: Settings = args.settings(token)?;
     let texts = sources::read(&args.input)?;
-    let report = rewrite(&texts, args.output, |manifests| {
+    let may_skip = !args.strict;
+    rewrite(&texts, args.output, may_skip, |manifests| {
         apply::inject(manifests, &settings, &inject::inject)
-    })?;
-    let failed = args.strict && report.has_skipped();
-    Ok(ExitCode::from(if failed { exit::SKIPPED } else { exit::OK }))
+    })
 }
 
 pub(super) fn undo(args: &UninjectArgs) -> anyhow::Result<ExitCode> {
     let texts = sources::read(&args.input)?;
-    rewrite(&texts, args.output, |manifests| apply::uninject(manifests, &inject::uninject))?;
-    Ok(ExitCode::from(exit::OK))
+    rewrite(&texts, args.output, true, |manifests| apply::uninject(manifests, &inject::uninject))
 }
 
 fn rewrite(
     texts: &[Text],
     output: Option<Format>,
+    may_skip: bool,
     change: impl FnOnce(&mut Manifests<'_>) -> Report,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<ExitCode> {
     let sources: Vec<_> = texts.iter().map(Text::source).collect();
     let mut manifests = Manifests::read(&sources)?;
-    let report = change(&mut manifests);
-    let written = render(&manifests, output.map_or(Output::AsTheyCame, Format::output))?;
+    let mut report = change(&mut manifests);
+    let output = output.map_or(Output::AsTheyCame, Format::output);
+    let written = render(&manifests, output)?;
+    report.entries.extend(refusals(&manifests, output));
     tell(&report);
+    // Before anything is written: whoever reads the pipe does not see our exit code.
+    if !may_skip && report.has_skipped() {
+        return Ok(ExitCode::from(exit::SKIPPED));
+    }
     let mut out = io::stdout().lock();
     out.write_all(written.as_bytes())?;
     out.flush()?;
-    Ok(report)
+    Ok(ExitCode::from(exit::OK))
 }
 
 #[allow(clippy::print_stderr, reason = "standard output is the manifests'")]

@@ -201,7 +201,7 @@ pub(super) fn listeners_collide(one: SocketAddr, other: SocketAddr) -> bool {
 // === the rest ===
 
 /// A token that can be sent as a header value.
-pub(super) fn token(text: &str) -> Result<super::Secret, Problem> {
+pub(crate) fn token(text: &str) -> Result<super::Secret, Problem> {
     let fits = text.len() <= LONGEST_TOKEN && text.bytes().all(|b| b.is_ascii_graphic());
     if text.is_empty() || !fits {
         return Err(Problem::expected(format_args!(

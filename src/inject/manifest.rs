@@ -6,11 +6,13 @@
 
 pub mod apply;
 pub mod json;
+pub mod marks;
 pub mod named;
 pub mod objects;
 pub mod pods;
 pub mod policies;
 pub mod read;
+pub mod refusals;
 pub mod render;
 pub mod report;
 pub mod scalar;

@@ -39,12 +39,16 @@ const TESTS: &[(&str, fn())] = &[
     ("streams_of_json_stay_json", streams::of_json_stay_json),
     ("streams_may_be_printed_as_json_or_yaml", streams::may_be_printed_as_json_or_yaml),
     ("streams_whose_reader_is_gone_are_no_error", streams::whose_reader_is_gone_are_no_error),
-    ("strict_fails_if_something_was_skipped", streams::strict_fails_if_something_was_skipped),
+    (
+        "strict_writes_nothing_if_something_was_skipped",
+        streams::strict_writes_nothing_if_something_was_skipped,
+    ),
     ("wrong_usage_is_64", streams::wrong_usage_is_64),
     (
         "only_labelled_goes_by_the_label_and_the_namespace",
         streams::only_labelled_goes_by_the_label_and_the_namespace,
     ),
+    ("opting_out_without_quotes_is_told", streams::opting_out_without_quotes_is_told),
     ("every_kind_is_injected", streams::every_kind_is_injected),
     ("options_are_choices", streams::options_are_choices),
     (
@@ -52,8 +56,20 @@ const TESTS: &[(&str, fn())] = &[
         streams::services_and_policies_are_told,
     ),
     (
+        "services_are_fixed_only_if_the_name_leads_there_everywhere",
+        streams::services_are_fixed_only_if_the_name_leads_there_everywhere,
+    ),
+    (
+        "names_that_lead_to_another_container_are_told",
+        streams::names_that_lead_to_another_container_are_told,
+    ),
+    (
         "what_is_doubtful_is_refused_only_if_written_anew",
         streams::what_is_doubtful_is_refused_only_if_written_anew,
+    ),
+    (
+        "many_documents_take_their_number_of_times_as_long",
+        properties::many_documents_take_their_number_of_times_as_long,
     ),
     ("whatever_is_injected_can_be_undone", properties::whatever_is_injected_can_be_undone),
 ];
@@ -66,6 +82,11 @@ const READERS: &[ReaderTest] = &[
     ("kubectl_reads_what_we_write", Means::Kubectl, readers::kubectl_reads_what_we_write),
     ("kubectl_reads_scalars_as_we_do", Means::Kubectl, readers::kubectl_reads_scalars_as_we_do),
     ("kubectl_reads_documents_as_we_do", Means::Kubectl, readers::kubectl_reads_documents_as_we_do),
+    (
+        "kubectl_refuses_what_we_say_it_does",
+        Means::Kubectl,
+        readers::kubectl_refuses_what_we_say_it_does,
+    ),
     ("pyyaml_reads_what_we_write", Means::PyYaml, readers::pyyaml_reads_what_we_write),
 ];
 

@@ -1,6 +1,6 @@
 //! Random manifests: injected once they are as injected twice, and undone they are what they were.
 
-use std::cell::Cell;
+use std::{cell::Cell, time::Instant};
 
 use lameduck::inject::{
     self, Policy,
@@ -56,6 +56,30 @@ pub fn whatever_is_injected_can_be_undone() {
     });
     counted.unwrap();
     assert!(injected.get() > 20, "only {} were injected", injected.get());
+}
+
+/// Four times the documents may take four times as long and some more, and would take sixteen times as long if every
+/// document were looked at once per document.
+#[allow(clippy::disallowed_methods, reason = "what is measured is our own computing, as a ratio")]
+pub fn many_documents_take_their_number_of_times_as_long() {
+    let settings = settings(true, true);
+    let fastest = |count: usize| {
+        let one =
+            |index| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a{index}}}\n");
+        let text = (0..count).map(one).collect::<Vec<_>>().join("---\n");
+        let read = Manifests::read(&[Source { name: "test", text: &text }]).unwrap();
+        let took = |_| {
+            let mut manifests = read.clone();
+            let begun = Instant::now();
+            let report = apply::inject(&mut manifests, &settings, &inject::inject);
+            assert_eq!(report.to_string(), "nothing to do\n");
+            begun.elapsed()
+        };
+        // Whatever else the machine does only makes it slower.
+        (0..5).map(took).min().unwrap()
+    };
+    let (few, many) = (fastest(2_000), fastest(8_000));
+    assert!(many < few * 10, "{few:?} became {many:?}");
 }
 
 fn settings(native: bool, fix_services: bool) -> Settings {

@@ -8,7 +8,7 @@ use lameduck::inject::manifest::write;
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use serde_json::{Map, Value, json};
 
-use crate::command::{run, values};
+use crate::command::{lameduck, run, values};
 
 /// What people write, and what they had better not.
 const DOCUMENTS: &[&str] = &[
@@ -60,6 +60,14 @@ const DOCUMENTS: &[&str] = &[
     "v: &a\n  b: *a",
     "v: ---",
     "v: <<",
+    "v: {1.5: a}",
+    "v: {1e3: a}",
+    "v: {~: a}",
+    "v: {18446744073709551615: a}",
+    "v: \u{feff}a",
+    "v: .inf",
+    "v: {<<: 1}",
+    "v: !!int x",
 ];
 
 /// A reader that need not be there.
@@ -138,6 +146,7 @@ pub fn kubectl_reads_scalars_as_we_do(kubectl: &str) {
         "[-+]?[0-9][0-9_.eExob]{0,6}",
         "[-+.0-9][0-9a-fxXoObB_.eE+]{0,5}",
         "[-+]?0[xob][0-9a-f_+-]{1,5}",
+        "\\.[0-9][0-9_]{0,4}(e[0-9_+-]{1,3})?",
         "[-+]?[0-9]{1,25}(\\.[0-9]{0,3})?(e[-+]?[0-9]{1,3})?",
         "[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(T[0-9:]{1,8}Z?)?",
         "[0-9]{1,3}(:[0-9]{1,2}){1,2}",
@@ -148,8 +157,11 @@ pub fn kubectl_reads_scalars_as_we_do(kubectl: &str) {
     while lines.len() < 3000 {
         let scalar = scalars.new_tree(&mut runner).unwrap().current();
         let line = format!("- {scalar}\n");
-        // What is an error is one for both, and would hide the others.
-        if !scalar.ends_with(':') && lameduck::inject::manifest::read::yaml(&line, 1).is_ok() {
+        // What is an error or doubtful is an error of kubectl, and would hide the others.
+        if !scalar.ends_with(':')
+            && lameduck::inject::manifest::read::yaml(&line, 1)
+                .is_ok_and(|reading| reading.doubts.is_empty())
+        {
             lines.push(line);
         }
     }
@@ -165,11 +177,30 @@ pub fn kubectl_reads_scalars_as_we_do(kubectl: &str) {
     }
 }
 
+/// Streams whose last line does not end.
+const UNENDED: &[&str] = &[
+    "v: |",
+    "v: |\n  a",
+    "v: |+\n  a",
+    "v: |-\n  a",
+    "v: >\n  a\n  b",
+    "v: >-\n  a\n  ",
+    "v: |\n  a\n\n  ",
+    "v: a",
+    "v: 'a\n\n  b'",
+    "v: [a]",
+    "v:",
+    "v: a # c",
+    "v: |\n  a\r",
+    "v: \"a\\\n  b\"",
+];
+
 /// Where the two readings differ, ours has doubts, so that nothing is written anew.
 pub fn kubectl_reads_documents_as_we_do(kubectl: &str) {
     let mut agreed = 0;
-    for document in DOCUMENTS {
-        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\n{document}\n");
+    let ended = DOCUMENTS.iter().map(|document| format!("{document}\n"));
+    for document in ended.chain(UNENDED.iter().map(|&document| document.to_owned())) {
+        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\n{document}");
         let ours = lameduck::inject::manifest::read::yaml(&text, 1);
         match (ours, ask_kubectl(kubectl, &text)) {
             // Where they differ, nothing is written anew.
@@ -195,6 +226,47 @@ pub fn kubectl_reads_documents_as_we_do(kubectl: &str) {
         }
     }
     assert!(agreed > DOCUMENTS.len() / 2, "only {agreed} were read by both");
+}
+
+/// Streams that we read: those that kubectl refuses are told, and no others.
+pub fn kubectl_refuses_what_we_say_it_does(kubectl: &str) {
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n";
+    let json = r#"{"apiVersion": "v1", "kind": "X", "metadata": {"name": "a"}}"#;
+    let flow = "{apiVersion: v1, kind: X, metadata: {name: a}}";
+    let streams = [
+        format!("{json}\n---\n{yaml}"),
+        format!("{json}\n---\n{json}"),
+        format!("---\n{json}\n---\n{yaml}"),
+        format!("# c\n{json}\n---\n{yaml}"),
+        format!("{yaml}---\n{json}\n"),
+        format!("{json}{json}"),
+        format!("\u{feff}{json}"),
+        json.replace("}}", "},}"),
+        json.replace("}}", "},}").replace('{', "---\n{").replacen("---\n{\"name", "{\"name", 1),
+        flow.to_owned(),
+        format!("---\n{flow}\n"),
+        format!("--- {flow}\n"),
+        format!("{yaml}--- {flow}\n"),
+        format!("--- # c\n{yaml}"),
+        format!("%YAML 1.1\n---\n{yaml}"),
+        format!("# c\n%YAML 1.1\n---\n{yaml}"),
+        format!("%TAG ! tag:x,2002:\n---\n{yaml}"),
+        format!("{yaml}...\n%YAML 1.1\n---\n{yaml}"),
+    ];
+    let mut refused = 0;
+    for stream in &streams {
+        let ran = lameduck("inject", stream).ok();
+        assert_eq!(&ran.out, stream);
+        let theirs = ask_kubectl(kubectl, &ran.out);
+        assert_eq!(
+            ran.err.contains(": kubectl refuses "),
+            theirs.is_err(),
+            "{stream}\n{theirs:?}\n{}",
+            ran.err
+        );
+        refused += usize::from(theirs.is_err());
+    }
+    assert!(0 < refused && refused < streams.len(), "{refused} were refused");
 }
 
 // === helpers ===

@@ -1,11 +1,16 @@
 //! What can be asked of `inject` and `uninject`.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
-use crate::inject::{
-    Policy,
-    manifest::{apply::Settings, named::NamedPort, render::Output},
-    options::{BadOption, Options},
+use crate::{
+    config::{self, Problem},
+    inject::{
+        Policy,
+        manifest::{apply::Settings, named::NamedPort, render::Output},
+        options::{BadOption, Options},
+    },
 };
 
 /// The minor version that is assumed if nobody says one: the newest that this was written for.
@@ -59,7 +64,11 @@ pub struct InjectArgs {
     /// A token that probes and hooks carry, so that nobody else can call the hooks
     #[arg(long, value_name = "TOKEN", value_parser = token)]
     pub hook_token: Option<String>,
-    /// Fail if something was skipped, unless it opted out, was not asked for, or has the sidecar already
+    /// A file that holds the token, which other users of this machine see on a command line
+    #[arg(long, value_name = "FILE", conflicts_with = "hook_token")]
+    pub hook_token_file: Option<PathBuf>,
+    /// Write nothing and fail if something was skipped, unless it opted out, was not asked for, or has the sidecar
+    /// already
     #[arg(long)]
     pub strict: bool,
     /// yaml = turn JSON into YAML; json = one JSON object, a List if there are several; by default as they came
@@ -91,8 +100,8 @@ pub enum Format {
 // === impl InjectArgs ===
 
 impl InjectArgs {
-    /// What the options mean together.
-    pub(super) fn settings(&self) -> Result<Settings, BadOption> {
+    /// What the options mean together; `hook_token` is what is in the file that they name, if they name one.
+    pub(super) fn settings(&self, hook_token: Option<String>) -> Result<Settings, BadOption> {
         let mut defaults = Options::default();
         for (key, value) in &self.set {
             defaults.set(key, value)?;
@@ -116,7 +125,7 @@ impl InjectArgs {
             },
             only_labelled: self.only_labelled,
             fix_services: self.fix_services,
-            hook_token: self.hook_token.clone(),
+            hook_token: hook_token.or_else(|| self.hook_token.clone()),
             named_ports: self.name_port.clone(),
         })
     }
@@ -150,8 +159,7 @@ fn minor_version(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "expected a version such as 1.33".to_owned())
 }
 
-/// It travels in a header, and in an environment variable.
-fn token(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if fits { Ok(text.to_owned()) } else { Err("expected visible ASCII characters".to_owned()) }
+/// The rules are the proxy's: whatever else it is given, it does not start.
+pub(super) fn token(text: &str) -> Result<String, Problem> {
+    config::token(text).map(|token| token.reveal().to_owned())
 }

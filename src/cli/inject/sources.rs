@@ -1,4 +1,4 @@
-//! Where manifests come from: files, or standard input.
+//! Where manifests come from: files, or standard input. And the hook token: a file, too.
 
 use std::{
     fs,
@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use super::{BadStream, args::Input};
+use super::{
+    BadStream, BadToken,
+    args::{self, Input},
+};
 use crate::inject::manifest::Source;
 
 /// Says "standard input" as kubectl does.
@@ -35,6 +38,15 @@ pub(super) fn read(input: &Input) -> Result<Vec<Text>, BadStream> {
         .iter()
         .map(|name| if name == STDIN { Text::from_stdin() } else { Text::from_file(name) })
         .collect()
+}
+
+/// The token in a file, which may end with a newline, as editors have it.
+pub(super) fn token(file: &Path) -> Result<String, BadToken> {
+    let failed = |what: String| BadToken(format!("{}: {what}", file.display()));
+    let text = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let text =
+        text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
+    args::token(text).map_err(|problem| failed(problem.to_string()))
 }
 
 // === impl Text ===

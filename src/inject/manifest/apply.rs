@@ -7,21 +7,15 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    Manifests,
+    Manifests, marks,
     named::{self, NamedPort},
     objects::{Object, Role, entries, objects, text},
-    pods::Pods,
+    pods::{DEFAULT_NAMESPACE, Pods, SameNamespace},
     policies,
     report::{Entry, Outcome, Report},
     services::{self, Bypass},
 };
-use crate::inject::{
-    Asked, Gate, Injection, Policy, Skip, SkipReason,
-    names::{DOMAIN, INJECT},
-};
-
-/// Where objects without a namespace go if nobody says otherwise.
-const DEFAULT_NAMESPACE: &str = "default";
+use crate::inject::{Asked, Gate, Injection, Policy, Skip, SkipReason, names::INJECT};
 
 /// What is done to a pod.
 pub type Core<'a> = &'a dyn Fn(&Value, &Asked<'_>, &Policy) -> Result<Injection, Skip>;
@@ -73,7 +67,12 @@ pub fn inject(manifests: &mut Manifests<'_>, settings: &Settings, core: Core<'_>
                 }
                 continue;
             }
-            Role::Namespace | Role::Other => continue,
+            Role::Namespace => Entry {
+                object: object.name(&document.value),
+                outcome: Outcome::Untouched,
+                warnings: marks::unquoted(object.of(&document.value), ""),
+            },
+            Role::Other => continue,
         };
         told.insert(place, entry);
     }
@@ -138,7 +137,8 @@ impl Run<'_> {
             warnings: Vec::new(),
         };
         let namespace = object.namespace(document).map(str::to_owned);
-        entry.warnings.extend(misplaced(object.of(document), template));
+        entry.warnings.extend(marks::misplaced(object.of(document), template));
+        entry.warnings.extend(marks::unquoted(object.of(document), template));
         let Some(pod) = document.pointer_mut(&format!("{}{template}", object.pointer)) else {
             entry.outcome = without_template(object.of(document), template);
             return (entry, false);
@@ -188,7 +188,7 @@ impl Run<'_> {
         let mut fixed = Vec::new();
         for bypass in services::bypasses(object.of(document), namespace.as_deref(), &self.pods) {
             match &bypass {
-                Bypass::Number { index, port, name, without_name: None, .. }
+                Bypass::Number { index, port, name, obstacle: None, .. }
                     if self.settings.fix_services =>
                 {
                     let service = document.pointer_mut(&object.pointer);
@@ -197,7 +197,7 @@ impl Run<'_> {
                         continue;
                     }
                 }
-                Bypass::Headless { .. } | Bypass::Number { .. } => {}
+                Bypass::Headless { .. } | Bypass::Name { .. } | Bypass::Number { .. } => {}
             }
             entry.warnings.push(bypass.to_string());
         }
@@ -223,16 +223,16 @@ impl Run<'_> {
         object: &Object,
     ) -> Option<String> {
         let document = &manifests.documents[index].value;
+        let service =
+            text(object.of(document), "/spec/serviceName").filter(|name| !name.is_empty())?;
         let owner = object.name(document);
         let injected = self.pods.iter().find(|pods| pods.owner == owner)?;
         let number = injected.captured.first()?.app;
-        let service =
-            text(object.of(document), "/spec/serviceName").filter(|name| !name.is_empty())?;
         let is_here = found.iter().any(|(index, other)| {
             let document = &manifests.documents[*index].value;
             other.role == Role::Service
                 && text(other.of(document), "/metadata/name") == Some(service)
-                && other.namespace(document) == injected.namespace.as_deref()
+                && injected.is_in(other.namespace(document)) != SameNamespace::No
         });
         (!is_here).then(|| {
             format!(
@@ -263,31 +263,6 @@ fn namespaces(manifests: &Manifests<'_>, found: &[(usize, Object)]) -> HashMap<S
         Some((text(namespace, "/metadata/name")?.to_owned(), label.as_str()?.to_owned()))
     });
     labelled.collect()
-}
-
-/// What stands on the workload and has no effect there.
-fn misplaced(workload: &Value, template: &str) -> Vec<String> {
-    if template.is_empty() {
-        return Vec::new();
-    }
-    let path = template.trim_start_matches('/').replace('/', ".");
-    let missing = |below: &str, key: &str| {
-        !entries(workload, &format!("{template}{below}")).any(|(other, _)| other == key)
-    };
-    let labels = entries(workload, "/metadata/labels")
-        .filter(|(key, _)| *key == INJECT)
-        .map(|(key, _)| ("label", "labels", key));
-    let annotations =
-        entries(workload, "/metadata/annotations").filter(|(key, _)| key.starts_with(DOMAIN));
-    let annotations = annotations.map(|(key, _)| ("annotation", "annotations", key));
-    let misplaced = labels
-        .chain(annotations)
-        .filter(|(_, below, key)| missing(&format!("/metadata/{below}"), key));
-    misplaced
-        .map(|(what, below, key)| {
-            format!("the {what} {key} has no effect here; put it into {path}.metadata.{below}")
-        })
-        .collect()
 }
 
 fn without_template(workload: &Value, template: &str) -> Outcome {
@@ -326,10 +301,11 @@ fn skipped(skip: Skip) -> Outcome {
 /// In the order of the manifests; documents that are no objects and doubtful ones are told, too.
 fn report(manifests: &Manifests<'_>, mut told: HashMap<usize, Entry>) -> Report {
     let mut entries = Vec::new();
-    let found = find(manifests);
-    for (index, document) in manifests.documents.iter().enumerate() {
-        let own = found.iter().enumerate().filter(|(_, (of, _))| *of == index);
-        entries.extend(own.filter_map(|(place, _)| told.remove(&place)));
+    // Places count on from document to document.
+    let mut places = 0..;
+    for document in &manifests.documents {
+        let own = places.by_ref().take(objects(&document.value).len());
+        entries.extend(own.filter_map(|place| told.remove(&place)));
         let mut warnings = Vec::new();
         let is_object =
             ["/apiVersion", "/kind"].iter().all(|key| text(&document.value, key).is_some());

@@ -16,21 +16,64 @@ use super::{
 /// What `kubectl get -o json` indents with.
 pub const INDENT: &str = "    ";
 
+/// How long `\u0000` is.
+const ESCAPE: usize = 6;
+
 /// Reads one value that begins on line `line`.
 ///
 /// # Errors
 /// It is no JSON.
 pub fn read(text: &str, line: usize) -> Result<Reading, Unreadable> {
+    let mut doubts = Vec::new();
+    let (value, doubled) = match value(text) {
+        // Go takes half a pair for the character that stands for what is unknown.
+        Err(_) if let Some((whole, at)) = whole_pairs(text) => {
+            let line = line + text[..at].matches('\n').count();
+            let what =
+                "half of a surrogate pair, which kubectl does not keep; write the character itself";
+            doubts.push(Doubt { line, what: what.to_owned() });
+            value(&whole)
+        }
+        read => read,
+    }
+    .map_err(|error| Unreadable::new(line + error.line().max(1) - 1, error.to_string()))?;
+    let what = |key| format!("the key `{key}` stands there twice; keep one");
+    doubts.extend(doubled.into_iter().map(|key| Doubt { line, what: what(key) }));
+    Ok(Reading { value, doubts })
+}
+
+/// The value of a text, and the keys that stand twice in one object.
+fn value(text: &str) -> serde_json::Result<(Value, Vec<String>)> {
     let doubled = RefCell::new(Vec::new());
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Seed { doubled: &doubled }
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| Unreadable::new(line + error.line().max(1) - 1, error.to_string()))?;
-    let what = |key| format!("the key `{key}` stands there twice; keep one");
-    let doubts =
-        doubled.into_inner().into_iter().map(|key| Doubt { line, what: what(key) }).collect();
-    Ok(Reading { value, doubts })
+    let value = Seed { doubled: &doubled }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok((value, doubled.into_inner()))
+}
+
+/// The text with `\ufffd` for every escaped surrogate that has no other half, and where the first was; `None` if there is
+/// none.
+fn whole_pairs(text: &str) -> Option<(String, usize)> {
+    let unit = |at: usize| {
+        let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut whole, mut first, mut at) = (text.to_owned(), None, 0);
+    // A backslash stands only in texts, and what it escapes is no beginning of another escape.
+    while let Some(next) = text[at..].find('\\').map(|next| at + next) {
+        at = next
+            + match (unit(next), unit(next + ESCAPE)) {
+                (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 2 * ESCAPE,
+                (Some(0xd800..0xe000), _) => {
+                    whole.replace_range(next..next + ESCAPE, "\\ufffd");
+                    first = first.or(Some(next));
+                    ESCAPE
+                }
+                (Some(_), _) => ESCAPE,
+                (None, _) => 1 + text[next + 1..].chars().next().map_or(0, char::len_utf8),
+            };
+    }
+    first.map(|first| (whole, first))
 }
 
 /// Writes a value as wide as `model` is: on one line, or with its indentation. No newline at the end.
@@ -133,6 +176,20 @@ mod tests {
         assert_eq!(reading.value, json!({"a": 1, "b": {"c": 2.5}}));
         assert_eq!((reading.doubts.len(), reading.doubts[0].line), (1, 7));
         assert_eq!(read("{\n\"a\": }", 7).unwrap_err().line, 8);
+    }
+
+    #[test]
+    fn half_pairs_are_doubted_and_whole_ones_are_not() {
+        let text = r#"{"a": "\ud800", "b":
+            "\\ud800 \ud83d\ude00 \ud83d\ud83d\ude00\"\ude00ä"}"#;
+        let reading = read(text, 3).unwrap();
+        assert_eq!(
+            reading.value,
+            json!({"a": "\u{fffd}", "b": "\\ud800 😀 \u{fffd}😀\"\u{fffd}ä"})
+        );
+        assert_eq!((reading.doubts.len(), reading.doubts[0].line), (1, 3));
+        assert_eq!(read(r#"["\ud83d\ude00"]"#, 1).unwrap().doubts, []);
+        assert!(read(r#"["\ud800"#, 1).is_err());
     }
 
     #[test]

@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 use super::objects::{entries, items, text};
 use crate::inject::names::STATUS;
 
+/// Where objects without a namespace go if nobody says otherwise.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// A pod template, before and after.
 #[derive(Clone, Debug)]
 pub struct Pods {
@@ -14,11 +17,33 @@ pub struct Pods {
     pub namespace: Option<String>,
     /// The labels that it had before.
     pub labels: Map<String, Value>,
-    /// The names of its ports.
-    pub port_names: Vec<String>,
+    /// Its TCP ports that have names, as Kubernetes looks for them.
+    pub named: Vec<Named>,
     /// What was renumbered, so that clients who know the number get past the sidecar. With another way of capturing
     /// the number stays where it was, or somebody else sees to it.
     pub captured: Vec<Captured>,
+}
+
+/// A port with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The container that declares it.
+    pub container: String,
+    /// Its name.
+    pub name: String,
+    /// Where it leads.
+    pub number: u64,
+}
+
+/// Whether something is in the namespace of pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameNamespace {
+    /// Both say the same, or both say nothing.
+    Yes,
+    /// One says `default`, and the other nothing: whoever applies it may say something else.
+    Perhaps,
+    /// They say different things.
+    No,
 }
 
 /// A port that the sidecar took over.
@@ -39,9 +64,6 @@ impl Pods {
     #[must_use]
     pub fn new(owner: String, namespace: Option<&str>, before: &Value, template: &Value) -> Self {
         let labels = before.pointer("/metadata/labels").and_then(Value::as_object);
-        let ports =
-            items(template, "/spec/containers").flat_map(|container| items(container, "/ports"));
-        let port_names = ports.filter_map(|port| text(port, "/name")).map(str::to_owned).collect();
         let status = entries(template, "/metadata/annotations").find(|(key, _)| *key == STATUS);
         let status = status.and_then(|(_, status)| status.as_str());
         // The annotation is ours; one that somebody broke says nothing.
@@ -54,9 +76,45 @@ impl Pods {
             owner,
             namespace: namespace.map(str::to_owned),
             labels: labels.cloned().unwrap_or_default(),
-            port_names,
+            named: named(template),
             captured,
         }
+    }
+
+    /// Whether what says `namespace` is in the namespace of these pods.
+    #[must_use]
+    pub fn is_in(&self, namespace: Option<&str>) -> SameNamespace {
+        match (self.namespace.as_deref(), namespace) {
+            (own, other) if own == other => SameNamespace::Yes,
+            (None, Some(DEFAULT_NAMESPACE)) | (Some(DEFAULT_NAMESPACE), None) => {
+                SameNamespace::Perhaps
+            }
+            (_, _) => SameNamespace::No,
+        }
+    }
+
+    /// How sentences call the owner.
+    #[must_use]
+    pub fn called(&self, same: SameNamespace) -> String {
+        match same {
+            SameNamespace::Yes | SameNamespace::No => self.owner.clone(),
+            SameNamespace::Perhaps => {
+                format!("{} (if both are in namespace {DEFAULT_NAMESPACE})", self.owner)
+            }
+        }
+    }
+
+    /// The port to which a name leads: the first (`FindPort` of k8s.io/kubernetes/pkg/api/v1/pod).
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Named> {
+        self.named.iter().find(|port| port.name == name)
+    }
+
+    /// Where a client arrives, by the number that the app had before, who comes by this name.
+    #[must_use]
+    pub fn leads_to(&self, name: &str) -> Option<u64> {
+        let number = self.find(name)?.number;
+        Some(self.captured.iter().find(|port| port.proxy == number).map_or(number, |port| port.app))
     }
 
     /// Whether a port of this number leads to the app itself.
@@ -77,4 +135,24 @@ impl Captured {
             app: number("app")?,
         })
     }
+}
+
+// === helpers ===
+
+/// Containers come before init containers that stay, as `FindPort` has them.
+fn named(template: &Value) -> Vec<Named> {
+    let stays = |container: &&Value| text(container, "/restartPolicy") == Some("Always");
+    let containers = items(template, "/spec/containers")
+        .chain(items(template, "/spec/initContainers").filter(stays));
+    let ports = containers
+        .flat_map(|container| items(container, "/ports").map(move |port| (container, port)));
+    let named = ports.filter_map(|(container, port)| {
+        let is_tcp = text(port, "/protocol").is_none_or(|protocol| protocol == "TCP");
+        Some(Named {
+            container: text(container, "/name").unwrap_or_default().to_owned(),
+            name: text(port, "/name").filter(|_| is_tcp)?.to_owned(),
+            number: port.get("containerPort")?.as_u64()?,
+        })
+    });
+    named.collect()
 }

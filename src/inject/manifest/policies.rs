@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     objects::{entries, items, text},
-    pods::{Captured, Pods},
+    pods::{Captured, Pods, SameNamespace},
 };
 
 /// What such a policy would block, each in one sentence that says what to write.
@@ -12,30 +12,30 @@ use super::{
 pub fn blocked(policy: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<String> {
     let mut found = Vec::new();
     for pods in pods.iter().filter(|pods| !pods.captured.is_empty()) {
-        let same_namespace = pods.namespace.as_deref() == namespace;
-        if same_namespace
+        let same = pods.is_in(namespace);
+        let owner = pods.called(same);
+        if same != SameNamespace::No
             && is_about(policy, "Ingress")
             && matches(&policy["spec"]["podSelector"], &pods.labels)
         {
             let blocked = items(policy, "/spec/ingress").flat_map(|rule| by(rule, pods));
-            found.extend(blocked.map(|port| sentence("lets", "in", port, pods)));
+            found.extend(blocked.map(|port| sentence("lets", "in", port, &owner)));
         }
         if is_about(policy, "Egress") {
-            let rules =
-                items(policy, "/spec/egress").filter(|rule| leads_to(rule, same_namespace, pods));
+            let rules = items(policy, "/spec/egress")
+                .filter(|rule| leads_to(rule, same != SameNamespace::No, pods));
             let blocked = rules.flat_map(|rule| by(rule, pods));
-            found.extend(blocked.map(|port| sentence("lets", "out", port, pods)));
+            found.extend(blocked.map(|port| sentence("lets", "out", port, &owner)));
         }
     }
     found.dedup();
     found
 }
 
-fn sentence(verb: &str, way: &str, port: &Captured, pods: &Pods) -> String {
+fn sentence(verb: &str, way: &str, port: &Captured, owner: &str) -> String {
     let Captured { name, proxy, app } = port;
     format!(
-        "it {verb} port {app} {way}, but {} is now reached at {proxy}; write port: {name}, or add {proxy}",
-        pods.owner
+        "it {verb} port {app} {way}, but {owner} is now reached at {proxy}; write port: {name}, or add {proxy}"
     )
 }
 
@@ -148,6 +148,11 @@ mod tests {
     fn policies_of_others_are_not_told() {
         let mut policy = ingress(json!([{"port": 8080}]));
         assert_eq!(blocked(&policy, Some("other"), &pods()), [""; 0]);
+        let perhaps = &blocked(&policy, Some("default"), &pods())[0];
+        assert!(
+            perhaps.contains("deployment/a (if both are in namespace default) is"),
+            "{perhaps}"
+        );
         policy["spec"]["policyTypes"] = json!(["Egress"]);
         assert_eq!(blocked(&policy, None, &pods()), [""; 0]);
         let mut policy = ingress(json!([{"port": 8080}]));

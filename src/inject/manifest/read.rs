@@ -4,18 +4,24 @@
 //! kubectl uses (sigs.k8s.io/yaml). Where kubectl's reading is surprising – a doubled key, a merge that overrides –
 //! its value is taken and a [`Doubt`] noted: nobody may write such a document anew.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::{Map, Value};
 
 use super::{
     Unreadable, json, scalar,
-    split::{Chunk, Format},
+    split::{BOM, Chunk, Format},
 };
 
 /// The namespace of YAML's own tags.
 const CORE: &str = "tag:yaml.org,2002:";
+
+/// What a byte order mark inside a document is read as. Whoever looks for it finds a [`Doubt`].
+const STAND_IN: &str = "\u{fffd}";
 
 /// How many values the aliases of one document may stand for. A Pod has some hundreds; go-yaml has such a bound, too.
 const MOST_ALIASED: usize = 100_000;
@@ -41,7 +47,7 @@ pub struct Reading {
 /// Reads one document.
 ///
 /// # Errors
-/// It is not well-formed, or says what JSON can't.
+/// It is not well-formed.
 pub fn read(chunk: &Chunk<'_>) -> Result<Reading, Unreadable> {
     match chunk.format {
         Format::Json => json::read(chunk.body, chunk.line + chunk.head.matches('\n').count()),
@@ -61,15 +67,21 @@ pub fn read(chunk: &Chunk<'_>) -> Result<Reading, Unreadable> {
 /// # Errors
 /// As [`read`].
 pub fn yaml(text: &str, line: usize) -> Result<Reading, Unreadable> {
+    let text = &*ended(text);
+    // The parser refuses a mark that does not begin the text; kubectl takes it for a letter.
+    let begun = text.trim_start_matches(BOM).len();
+    let (begin, rest) = text.split_at(text.len() - begun);
+    let unmarked = format!("{begin}{}", rest.replace(BOM, STAND_IN));
     let mut options = Options::default();
     // As libyaml has it.
     options.block_scalar_eof_without_line_feed = true;
     options.emit_comments = false;
-    let parser = Parser::new_from_str_with_options(text, options);
+    let parser = Parser::new_from_str_with_options(&unmarked, options);
     let mut reader =
         Reader { parser, above: line - 1, anchors: HashMap::new(), aliased: 0, doubts: Vec::new() };
     let value = reader.document()?;
     reader.doubt_line_breaks(text);
+    reader.doubt_marks(begin, rest);
     Ok(Reading { value, doubts: reader.doubts })
 }
 
@@ -128,7 +140,7 @@ impl<'a> Reader<'a> {
         let (value, anchor) = match event {
             Event::Alias(id) => return self.alias(id, span),
             Event::Scalar(text, style, anchor, tag) => {
-                (self.scalar(&text, style, tag.as_deref(), span)?, anchor)
+                (self.scalar(&text, style, tag.as_deref(), span), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.doubt_tag(tag.as_deref(), "seq", span);
@@ -187,11 +199,11 @@ impl<'a> Reader<'a> {
             if is_merge(&event) {
                 let (event, span) = self.next()?;
                 let merged = self.node(event, span)?;
-                self.merge(&mut map, &own, merged, span)?;
+                self.merge(&mut map, &own, merged, span);
                 continue;
             }
             let key = self.node(event, span)?;
-            let key = self.key(key, span)?;
+            let key = self.key(key, span);
             let (event, value_span) = self.next()?;
             let value = self.node(event, value_span)?;
             if !own.insert(key.clone()) {
@@ -204,15 +216,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a key becomes in JSON (`convertToJSONableObject` of sigs.k8s.io/yaml).
-    fn key(&self, key: Value, span: Span) -> Result<String, Unreadable> {
+    /// What a key becomes in JSON (`convertToJSONableObject` of sigs.k8s.io/yaml), which takes texts, booleans and
+    /// signed integers. It makes a float a text of single precision, and refuses the rest.
+    fn key(&mut self, key: Value, span: Span) -> String {
         match key {
-            Value::String(text) => Ok(text),
-            Value::Bool(key) => Ok(key.to_string()),
-            Value::Number(number) if !number.is_f64() => Ok(number.to_string()),
+            Value::String(text) => text,
+            Value::Bool(key) => key.to_string(),
+            Value::Number(number) if number.is_i64() => number.to_string(),
             Value::Number(_) | Value::Null | Value::Array(_) | Value::Object(_) => {
-                Err(self
-                    .unreadable(span, format!("{key} can't be a key; quote it to make it a text")))
+                self.doubt(span, format!("{key} can't be a key; quote it to make it a text"));
+                key.to_string()
             }
         }
     }
@@ -224,7 +237,7 @@ impl<'a> Reader<'a> {
         own: &HashSet<String>,
         merged: Value,
         span: Span,
-    ) -> Result<(), Unreadable> {
+    ) {
         let parts = match merged {
             Value::Object(part) => vec![part],
             Value::Array(parts) if parts.iter().all(Value::is_object) => parts
@@ -236,7 +249,8 @@ impl<'a> Reader<'a> {
             | Value::Number(_)
             | Value::String(_)
             | Value::Array(_) => {
-                return Err(self.unreadable(span, "`<<` takes a mapping or a list of mappings"));
+                let what = "`<<` takes a mapping or a list of mappings, and kubectl refuses this";
+                return self.doubt(span, what.to_owned());
             }
         };
         // The earlier of a list wins.
@@ -249,34 +263,28 @@ impl<'a> Reader<'a> {
             }
             map.insert(key, value);
         }
-        Ok(())
     }
 
-    fn scalar(
-        &mut self,
-        text: &str,
-        style: ScalarStyle,
-        tag: Option<&Tag>,
-        span: Span,
-    ) -> Result<Value, Unreadable> {
-        let untagged = |text| scalar::resolve(text);
+    /// What can't be said in JSON stays a text: kubectl refuses it, and whoever has to change it will.
+    fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Value {
         let resolved = match tag.map(core_name) {
-            None if style == ScalarStyle::Plain => untagged(text),
+            None if style == ScalarStyle::Plain => {
+                scalar::resolve(text).map_err(|scalar::NotFinite| {
+                    format!("JSON has no {text}; quote it if it is a text")
+                })
+            }
             None | Some(Some("str" | "!")) => Ok(Value::String(text.to_owned())),
             Some(Some(name @ ("bool" | "float" | "int" | "null"))) => {
-                let value = untagged(text);
-                if !value.as_ref().is_ok_and(|value| is_a(value, name)) {
-                    return Err(self.unreadable(span, format!("`{text}` is no {name}")));
-                }
-                value.map(|value| if name == "float" { as_float(value) } else { value })
+                let value = scalar::resolve(text).ok().filter(|value| is_a(value, name));
+                let value =
+                    value.map(|value| if name == "float" { as_float(value) } else { value });
+                value.ok_or_else(|| format!("`{text}` is no {name}"))
             }
-            Some(_) => {
-                self.doubt(span, "a tag that would be lost; write the text itself".to_owned());
-                Ok(Value::String(text.to_owned()))
-            }
+            Some(_) => Err("a tag that would be lost; write the text itself".to_owned()),
         };
-        resolved.map_err(|scalar::NotFinite| {
-            self.unreadable(span, format!("JSON has no {text}; quote it if it is a text"))
+        resolved.unwrap_or_else(|what| {
+            self.doubt(span, what);
+            Value::String(text.to_owned())
         })
     }
 
@@ -298,6 +306,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn doubt_marks(&mut self, begin: &str, rest: &str) {
+        let above = self.above + begin.matches('\n').count();
+        let lines = rest.split('\n').enumerate().filter(|(_, line)| line.contains(BOM));
+        self.doubts.extend(lines.map(|(index, _)| Doubt {
+            line: above + index + 1,
+            what: "a byte order mark, which nobody sees; take it out, or write \\uFEFF in double quotes".to_owned(),
+        }));
+    }
+
     fn doubt(&mut self, span: Span, what: String) {
         self.doubts.push(Doubt { line: self.above + span.start.line(), what });
     }
@@ -312,6 +329,12 @@ impl<'a> Reader<'a> {
 }
 
 // === helpers ===
+
+/// With a line feed at the end: kubectl's reader (`LineReader` of k8s.io/apimachinery) gives one to the last line, too,
+/// and a block scalar that ends there gets it.
+fn ended(text: &str) -> Cow<'_, str> {
+    if text.is_empty() || text.ends_with('\n') { text.into() } else { format!("{text}\n").into() }
+}
 
 /// Plain and untagged, or tagged as one.
 fn is_merge(event: &Event<'_>) -> bool {
@@ -381,13 +404,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_line_ends_even_if_the_stream_does_not_say_so() {
+        assert_eq!(value("- |\n  line"), json!(["line\n"]));
+        assert_eq!(value("- >\n  line"), json!(["line\n"]));
+        assert_eq!(value("- |-\n  line"), json!(["line"]));
+        assert_eq!(value("- line"), json!(["line"]));
+    }
+
+    #[test]
     fn tags_of_yaml_are_obeyed_and_others_doubted() {
         assert_eq!(
             value("[!!int '12', !!float 1, !!bool yes, !!null ~]"),
             json!([12, 1.0, true, null])
         );
         assert_eq!(value("!!map {a: !!seq [1]}"), json!({"a": [1]}));
-        assert!(yaml("a: !!int x", 1).unwrap_err().to_string().contains("`x` is no int"));
+        assert_eq!(doubt("a: !!int x").1.what, "`x` is no int");
         for text in ["a: !!binary aGk=", "a: !mine x", "a: !!set {b: }", "a: !mine [1]"] {
             assert!(doubt(text).1.what.contains("a tag"), "{text}");
         }
@@ -396,8 +427,10 @@ mod tests {
     #[test]
     fn keys_become_texts_as_in_kubectl() {
         assert_eq!(value("80: a\non: b\nx: c\n"), json!({"80": "a", "true": "b", "x": "c"}));
-        for text in ["1.5: a", "~: a", "[a]: b", "? {a: b}\n: c"] {
-            assert!(yaml(text, 1).unwrap_err().to_string().contains("can't be a key"), "{text}");
+        for text in
+            ["1.5: a", "1e3: a", "~: a", "[a]: b", "? {a: b}\n: c", "18446744073709551615: a"]
+        {
+            assert!(doubt(text).1.what.contains("can't be a key"), "{text}");
         }
     }
 
@@ -420,7 +453,7 @@ mod tests {
         assert_eq!(value, json!({"a": 2, "b": 3}));
         assert!(doubt.what.contains("write `<<` first"), "{doubt:?}");
         assert_eq!(yaml("{'<<': {a: 1}}", 1).unwrap().value, json!({"<<": {"a": 1}}));
-        assert!(yaml("<<: 1", 1).is_err());
+        assert!(yaml("<<: 1", 1).unwrap().doubts[0].what.contains("takes a mapping"));
     }
 
     #[test]
@@ -442,9 +475,9 @@ mod tests {
     fn errors_name_the_line_of_the_stream() {
         let error = yaml("a: 1\nb: [\n", 10).unwrap_err();
         assert!((11..=13).contains(&error.line), "{error}");
-        assert!(
-            yaml("a: .inf", 5).unwrap_err().to_string().starts_with("line 5: JSON has no .inf")
-        );
+        let mut reading = yaml("a: .inf", 5).unwrap();
+        let doubt = reading.doubts.remove(0);
+        assert_eq!((doubt.line, doubt.what.starts_with("JSON has no .inf")), (5, true));
     }
 
     #[test]
@@ -452,6 +485,14 @@ mod tests {
         let (_, doubt) = doubt("a: 1\nb: \"x\u{2028}y\"\n");
         assert_eq!(doubt.line, 2);
         assert_eq!(value("a: \"x\\Ly\"\n"), json!({"a": "x\u{2028}y"}));
+    }
+
+    #[test]
+    fn a_mark_inside_a_document_is_doubted_and_one_before_it_is_not() {
+        let (value, doubt) = doubt("a: 1\nb: \u{feff}x\n");
+        assert_eq!((&value["a"], doubt.line), (&json!(1), 2));
+        assert!(doubt.what.contains("byte order mark"), "{doubt:?}");
+        assert_eq!(yaml("\u{feff}a: 1\n", 1).unwrap().doubts, []);
     }
 
     #[test]

@@ -47,16 +47,16 @@ pub fn render(manifests: &Manifests<'_>, output: Output) -> Result<String, InSou
     Ok(out)
 }
 
-/// Between streams, and before JSON among YAML.
+/// Between streams, and before JSON among YAML: also if it comes first, or kubectl would take everything for JSON.
 fn separate(out: &mut String, parts: &[Cow<'_, str>; 3], yaml: bool) {
-    if out.is_empty() {
-        return;
-    }
-    if !out.ends_with('\n') {
+    if !out.is_empty() && !out.ends_with('\n') {
         out.push('\n');
     }
     let next = parts.concat();
     let next = next.trim_start_matches('\u{feff}').trim_start();
+    if out.is_empty() && !next.starts_with('{') {
+        return;
+    }
     if next.starts_with('%') {
         out.push_str("...\n");
     } else if yaml && !next.starts_with("---") {
@@ -105,7 +105,6 @@ fn one_json(manifests: &Manifests<'_>) -> Result<String, InSource> {
         flatten(&document.value, &mut objects);
     }
     let value = match objects.len() {
-        0 => return Ok(String::new()),
         1 => objects.remove(0),
         _ => json!({ "apiVersion": "v1", "kind": "List", "items": objects }),
     };
@@ -199,6 +198,11 @@ mod tests {
         let value: Value =
             serde_json::from_str(&render(&read(&[list]), Output::Json).unwrap()).unwrap();
         let items = json!([{"kind": "A"}, {"kind": "B"}, {"kind": "C"}]);
+        for empty in ["", "# x\n", "apiVersion: v1\nkind: List\nitems: []\n"] {
+            let written = render(&read(&[empty]), Output::Json).unwrap();
+            let expected = json!({"apiVersion": "v1", "kind": "List", "items": []});
+            assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), expected, "{empty}");
+        }
         assert_eq!(value, json!({"apiVersion": "v1", "kind": "List", "items": items}));
     }
 
@@ -216,6 +220,8 @@ mod tests {
         let mixed =
             render(&read(&["a: 1\n", "{\"b\": 1}\n{\"c\": 1}\n"]), Output::AsTheyCame).unwrap();
         assert_eq!(mixed, "a: 1\n---\n{\"b\": 1}\n---\n{\"c\": 1}\n");
+        let mixed = render(&read(&["{\"b\": 1}", "a: 1\n"]), Output::AsTheyCame).unwrap();
+        assert_eq!(mixed, "---\n{\"b\": 1}\n---\na: 1\n");
         let json = render(&read(&["{\"b\": 1}", "{\"c\": 1}"]), Output::AsTheyCame).unwrap();
         assert_eq!(json, "{\"b\": 1}\n{\"c\": 1}");
     }

@@ -27,7 +27,7 @@ pub fn resolve(text: &str) -> Result<Value, NotFinite> {
         _ => {}
     }
     let number = match text.as_bytes()[0] {
-        b'.' => float(text),
+        b'.' => with_digits_apart(text).as_deref().and_then(float),
         b'0'..=b'9' | b'+' | b'-' => {
             let plain = text.replace('_', "");
             integer(&plain).or_else(|| float(&plain)).or_else(|| signed_binary(&plain))
@@ -77,6 +77,17 @@ fn float(text: &str) -> Option<Number> {
     well_formed.then(|| text.parse().ok().and_then(Number::from_f64)).flatten()
 }
 
+/// Without its underscores, each of which must stand between two digits: go-yaml leaves these to `strconv.ParseFloat`.
+fn with_digits_apart(text: &str) -> Option<String> {
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    let bytes = text.as_bytes();
+    let fits = |at: usize| {
+        is_digit(at.checked_sub(1).and_then(|at| bytes.get(at))) && is_digit(bytes.get(at + 1))
+    };
+    let well_placed = bytes.iter().enumerate().all(|(at, byte)| *byte != b'_' || fits(at));
+    well_placed.then(|| text.replace('_', ""))
+}
+
 /// `0b-101`: go-yaml cuts the prefix off and lets a sign follow.
 fn signed_binary(text: &str) -> Option<Number> {
     let digits = text.strip_prefix("0b")?;
@@ -111,6 +122,12 @@ mod tests {
             ("1e3", json!(1000.0)),
             ("1.", json!(1.0)),
             (".5", json!(0.5)),
+            (".1_5", json!(0.15)),
+            (".1_5e1_0", json!(1.5e9)),
+            (".1__5", json!(".1__5")),
+            ("._5", json!("._5")),
+            (".5_", json!(".5_")),
+            (".1e_5", json!(".1e_5")),
             ("+5", json!(5)),
             ("=", json!("=")),
             ("~", json!(null)),

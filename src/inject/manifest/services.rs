@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     objects::{items, selects, text},
-    pods::Pods,
+    pods::{Pods, SameNamespace},
 };
 use crate::inject::names::ORIGINAL;
 
@@ -21,6 +21,19 @@ pub enum Bypass {
         /// The port they know.
         number: u64,
     },
+    /// A target that is a name, which another container has as well, and has it first.
+    Name {
+        /// The Service's port.
+        port: u64,
+        /// The name.
+        name: String,
+        /// The other container.
+        container: String,
+        /// The port to which the name leads.
+        number: u64,
+        /// Whose pods.
+        owner: String,
+    },
     /// A target that is a number, or absent.
     Number {
         /// The index of the port in `spec.ports`.
@@ -33,9 +46,32 @@ pub enum Bypass {
         name: String,
         /// Whose pods.
         owner: String,
-        /// Other pods behind the Service that have no port of this name.
-        without_name: Option<String>,
+        /// Why it can't be that yet.
+        obstacle: Option<Obstacle>,
     },
+}
+
+/// Why a Service can't lead to a name instead of a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It would lead to another port of these pods.
+    Elsewhere {
+        /// Whose pods.
+        owner: String,
+        /// To which.
+        number: u64,
+    },
+    /// These pods have no port of this name.
+    Nameless(String),
+    /// Nobody can say whether the Service is in the namespace of the pods.
+    Namespace,
+}
+
+/// Pods that a Service selects, and whether they are where it is.
+#[derive(Clone, Copy)]
+struct Behind<'p> {
+    pods: &'p Pods,
+    same: SameNamespace,
 }
 
 /// What leads past the sidecar of any of `pods`.
@@ -45,43 +81,87 @@ pub fn bypasses(service: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<
         return Vec::new();
     }
     let selector = service.pointer("/spec/selector").and_then(Value::as_object);
-    let behind: Vec<&Pods> = pods
+    let behind: Vec<Behind<'_>> = pods
         .iter()
-        .filter(|pods| pods.namespace.as_deref() == namespace && selects(selector, &pods.labels))
+        .map(|pods| Behind { pods, same: pods.is_in(namespace) })
+        .filter(|behind| behind.same != SameNamespace::No && selects(selector, &behind.pods.labels))
         .collect();
     if text(service, "/spec/clusterIP") == Some("None") {
-        let headless = behind.iter().filter_map(|pods| {
-            let number = pods.captured.first()?.app;
-            Some(Bypass::Headless { owner: pods.owner.clone(), number })
+        let headless = behind.iter().filter_map(|behind| {
+            let number = behind.pods.captured.first()?.app;
+            Some(Bypass::Headless { owner: behind.owner(), number })
         });
         return headless.collect();
     }
     let ports = items(service, "/spec/ports").enumerate();
-    ports.filter_map(|(index, port)| numbered(index, port, &behind)).collect()
+    let ports =
+        ports.filter(|(_, port)| text(port, "/protocol").is_none_or(|protocol| protocol == "TCP"));
+    ports
+        .flat_map(|(index, port)| match text(port, "/targetPort") {
+            Some(name) => named(name, port, &behind),
+            None => numbered(index, port, &behind).into_iter().collect(),
+        })
+        .collect()
 }
 
-fn numbered(index: usize, port: &Value, behind: &[&Pods]) -> Option<Bypass> {
-    if text(port, "/protocol").is_some_and(|protocol| protocol != "TCP") {
-        return None;
-    }
+/// Pods in which a name that the sidecar took over leads to another container.
+fn named(name: &str, port: &Value, behind: &[Behind<'_>]) -> Vec<Bypass> {
+    let led_astray = behind.iter().filter_map(|behind| {
+        let mut captured = behind.pods.captured.iter().filter(|port| port.name == name).peekable();
+        captured.peek()?;
+        let first = behind.pods.find(name)?;
+        if captured.any(|port| port.proxy == first.number) {
+            return None;
+        }
+        Some(Bypass::Name {
+            port: port.get("port").and_then(Value::as_u64).unwrap_or_default(),
+            name: name.to_owned(),
+            container: first.container.clone(),
+            number: first.number,
+            owner: behind.owner(),
+        })
+    });
+    led_astray.collect()
+}
+
+fn numbered(index: usize, port: &Value, behind: &[Behind<'_>]) -> Option<Bypass> {
     let own = port.get("port")?.as_u64()?;
     let number = match port.get("targetPort") {
         None | Some(Value::Null) => own,
         Some(target) => target.as_u64()?,
     };
-    let (pods, captured) =
-        behind.iter().find_map(|pods| Some((pods, pods.bypassed_by(number)?)))?;
+    let mut bypassed: Vec<_> = behind
+        .iter()
+        .filter_map(|behind| Some((behind, behind.pods.bypassed_by(number)?)))
+        .collect();
+    // Whoever is there for certain is told first.
+    bypassed.sort_by_key(|(behind, _)| behind.same != SameNamespace::Yes);
+    let (first, captured) = bypassed.first()?;
     let name = captured.name.clone();
-    let without_name = behind.iter().find(|pods| !pods.port_names.contains(&name));
-    Some(Bypass::Number {
-        index,
-        port: own,
-        number,
-        owner: pods.owner.clone(),
-        without_name: without_name.map(|pods| pods.owner.clone()),
-        name,
-    })
+    let obstacle = behind.iter().find_map(|behind| behind.obstacle(&name, number));
+    let unsure = (first.same != SameNamespace::Yes).then_some(Obstacle::Namespace);
+    let owner = first.owner();
+    Some(Bypass::Number { index, port: own, number, name, owner, obstacle: obstacle.or(unsure) })
 }
+
+// === impl Behind ===
+
+impl Behind<'_> {
+    fn owner(&self) -> String {
+        self.pods.called(self.same)
+    }
+
+    /// What keeps a Service from leading to `name`, which must be where `number` was: in pods without a sidecar, too.
+    fn obstacle(&self, name: &str, number: u64) -> Option<Obstacle> {
+        match self.pods.leads_to(name) {
+            Some(to) if to == number => None,
+            Some(number) => Some(Obstacle::Elsewhere { owner: self.owner(), number }),
+            None => Some(Obstacle::Nameless(self.owner())),
+        }
+    }
+}
+
+// === fixing ===
 
 /// Makes the target at `index` a name, and keeps what it was in an annotation. False if the Service is no object that
 /// could keep it.
@@ -182,14 +262,25 @@ impl std::fmt::Display for Bypass {
                 "it is headless: clients connect to port {number} of the app itself, past the sidecar of {owner}; \
                  annotate its pods with lameduck.dev/capture: swap"
             ),
-            Self::Number { port, number, name, owner, without_name, .. } => {
+            Self::Name { port, name, container, number, owner } => write!(
+                f,
+                "port {port} leads to {name}, which in {owner} is port {number} of container {container}, not the \
+                 sidecar's: the first port of a name counts; give the others another name"
+            ),
+            Self::Number { port, number, name, owner, obstacle, .. } => {
                 write!(
                     f,
                     "port {port} leads to number {number}, past the sidecar of {owner}; write targetPort: {name}"
                 )?;
-                match without_name {
-                    Some(other) => write!(f, ", once {other} has a port of that name, too"),
-                    None => Ok(()),
+                match obstacle {
+                    Some(Obstacle::Nameless(other)) => {
+                        write!(f, ", once {other} has a port of that name, too")
+                    }
+                    Some(Obstacle::Elsewhere { owner: other, number: elsewhere }) => write!(
+                        f,
+                        ", once it leads to {number} in {other}, too, where it leads to {elsewhere} now"
+                    ),
+                    Some(Obstacle::Namespace) | None => Ok(()),
                 }
             }
         }
@@ -202,20 +293,21 @@ mod tests {
 
     use super::*;
 
-    fn pods(owner: &str, status: Option<Value>) -> Pods {
+    fn pods(owner: &str, ports: Value, status: Option<Value>) -> Pods {
         let template = json!({
             "metadata": {
                 "labels": {"app": "web", "tier": "x"},
                 "annotations": status.map(|status| json!({"lameduck.dev/status": status.to_string()})),
             },
-            "spec": {"containers": [{"ports": [{"name": if owner == "deployment/b" { "web" } else { "http" }}]}]},
+            "spec": {"containers": [{"name": "web", "ports": ports}]},
         });
         Pods::new(owner.to_owned(), Some("n"), &template, &template)
     }
 
     fn injected() -> Pods {
         let port = json!({"container": "web", "name": "http", "proxy": 15801, "app": 8080});
-        pods("deployment/a", Some(json!({"capture": "renumber", "ports": [port]})))
+        let ports = json!([{"name": "http", "containerPort": 15801}]);
+        pods("deployment/a", ports, Some(json!({"capture": "renumber", "ports": [port]})))
     }
 
     fn service(ports: Value) -> Value {
@@ -225,7 +317,7 @@ mod tests {
     fn ports_found(service: &Value, pods: &[Pods]) -> Vec<u64> {
         let number = |bypass| match bypass {
             Bypass::Headless { number, .. } => number,
-            Bypass::Number { port, .. } => port,
+            Bypass::Name { port, .. } | Bypass::Number { port, .. } => port,
         };
         bypasses(service, Some("n"), pods).into_iter().map(number).collect()
     }
@@ -241,7 +333,7 @@ mod tests {
             {"port": 83, "targetPort": 15801},
         ]));
         assert_eq!(ports_found(&service, &[injected()]), [80, 8080]);
-        assert_eq!(ports_found(&service, &[pods("deployment/a", None)]), [0_u64; 0]);
+        assert_eq!(ports_found(&service, &[pods("deployment/a", json!([]), None)]), [0_u64; 0]);
         assert_eq!(bypasses(&service, None, &[injected()]), []);
     }
 
@@ -260,16 +352,58 @@ mod tests {
         service["spec"]["clusterIP"] = "None".into();
         assert_eq!(ports_found(&service, &[injected()]), [8080]);
         let port = json!({"container": "web", "name": "http", "proxy": 8080, "app": 18080});
-        let swapped = pods("deployment/a", Some(json!({"capture": "swap", "ports": [port]})));
+        let swapped =
+            pods("deployment/a", json!([]), Some(json!({"capture": "swap", "ports": [port]})));
         assert_eq!(ports_found(&service, &[swapped]), [0_u64; 0]);
     }
 
     #[test]
-    fn a_name_that_other_pods_lack_is_told() {
+    fn a_name_that_leads_elsewhere_in_other_pods_is_told() {
         let service = service(json!([{"port": 8080}]));
-        let text =
-            bypasses(&service, Some("n"), &[injected(), pods("deployment/b", None)])[0].to_string();
+        let told = |ports: Value| {
+            let all = [injected(), pods("deployment/b", ports, None)];
+            bypasses(&service, Some("n"), &all)[0].to_string()
+        };
+        let text = told(json!([{"name": "web", "containerPort": 8080}]));
         assert!(text.ends_with("once deployment/b has a port of that name, too"), "{text}");
+        let udp = json!([{"name": "http", "containerPort": 8080, "protocol": "UDP"}]);
+        assert_eq!(told(udp), text);
+        let text = told(json!([{"name": "http", "containerPort": 9090}]));
+        let end = "once it leads to 8080 in deployment/b, too, where it leads to 9090 now";
+        assert!(text.ends_with(end), "{text}");
+        let text = told(json!([{"name": "http", "containerPort": 8080}]));
+        assert!(text.ends_with("write targetPort: http"), "{text}");
+    }
+
+    #[test]
+    fn a_name_that_another_container_has_first_is_told() {
+        let status = json!({"capture": "renumber", "ports": [{"name": "http", "proxy": 15801, "app": 8080}]});
+        let ports = json!([{"name": "http", "containerPort": 15090}, {"name": "http", "containerPort": 15801}]);
+        let pods = [pods("deployment/a", ports, Some(status))];
+        let found =
+            bypasses(&service(json!([{"port": 80, "targetPort": "http"}])), Some("n"), &pods);
+        let text = found[0].to_string();
+        assert!(
+            text.starts_with("port 80 leads to http, which in deployment/a is port 15090"),
+            "{text}"
+        );
+        let found = bypasses(&service(json!([{"port": 8080}])), Some("n"), &pods);
+        assert!(matches!(found[..], [Bypass::Number { obstacle: Some(_), .. }]), "{found:?}");
+    }
+
+    #[test]
+    fn a_namespace_that_may_be_the_same_is_told_and_not_fixed() {
+        let mut absent = injected();
+        absent.namespace = None;
+        let service = service(json!([{"port": 8080}]));
+        let found = bypasses(&service, Some("default"), &[absent.clone()]);
+        assert!(
+            matches!(found[..], [Bypass::Number { obstacle: Some(Obstacle::Namespace), .. }]),
+            "{found:?}"
+        );
+        let text = found[0].to_string();
+        assert!(text.contains("deployment/a (if both are in namespace default)"), "{text}");
+        assert_eq!(bypasses(&service, Some("other"), &[absent]), []);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use super::Unreadable;
 
 /// A byte order mark, which may begin a stream and says nothing.
-const BOM: char = '\u{feff}';
+pub const BOM: char = '\u{feff}';
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
