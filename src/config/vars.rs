@@ -65,7 +65,7 @@ vars! {
         "where the admin endpoints listen: probes, hooks, status, metrics";
     /// Without it hooks work out of the box; the start-up log says that anybody may call them.
     HOOK_TOKEN = "LAMEDUCK_HOOK_TOKEN", Off,
-        "what callers of hooks from elsewhere than loopback must send as `Lameduck-Token`", secret;
+        "what callers of hooks from elsewhere than 127.0.0.1 and ::1 must send as `Lameduck-Token`", secret;
     /// The same for a token that is mounted instead of set.
     HOOK_TOKEN_FILE = "LAMEDUCK_HOOK_TOKEN_FILE", Off,
         "a file that holds the hook token, instead of `LAMEDUCK_HOOK_TOKEN`";
