@@ -38,7 +38,7 @@ use crate::{
     },
     memory::Pressure,
     readiness::Prober,
-    tls,
+    socket, tls,
     tracker::Tracker,
     user_prestop::UserHooks,
 };
@@ -133,18 +133,8 @@ struct Shared {
 /// # Errors
 /// If the address is taken or not ours.
 pub fn bind(addr: SocketAddr) -> Result<Bound, BindError> {
-    let listen = || -> io::Result<Bound> {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(addr),
-            socket2::Type::STREAM,
-            Some(socket2::Protocol::TCP),
-        )?;
-        // A restarted container must not wait for its predecessor's connections in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let listener = std::net::TcpListener::from(socket);
+    let listen = || {
+        let listener = socket::listen(addr, BACKLOG, |_| Ok(()))?;
         let addr = listener.local_addr()?;
         Ok(Bound { listener, addr })
     };

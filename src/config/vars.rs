@@ -53,7 +53,7 @@ use Fallback::{Depends, Off, Value};
 vars! {
     /// 8080 is where most apps listen; 15801 follows the admin port and is out of everybody's way.
     ROUTES = "LAMEDUCK_ROUTES", Value("15801=8080"),
-        "`[ADDR:]PORT=[HOST:]PORT` or `[ADDR:]PORT=unix:/path`, comma-separated: where to listen = where the app is";
+        "`[ADDR:]PORT=[HOST:]PORT` or `[ADDR:]PORT=unix:/path`, comma-separated: where to listen = where the app is; a port alone listens on every address, IPv4 and IPv6";
     /// An app in the same pod that listens anywhere listens on loopback, or the injector says the pod's address.
     UPSTREAM_HOST = "LAMEDUCK_UPSTREAM_HOST", Value("127.0.0.1"),
         "host for routes and probes that name only a port";
