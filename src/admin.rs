@@ -13,7 +13,7 @@ mod status;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, atomic::AtomicU64},
     thread::JoinHandle,
     time::Duration,
@@ -38,7 +38,7 @@ use crate::{
     },
     memory::Pressure,
     readiness::Prober,
-    tls,
+    socket, tls,
     tracker::Tracker,
     user_prestop::UserHooks,
 };
@@ -74,7 +74,7 @@ pub struct Context {
     pub prober: Prober,
     /// Performs the containers' own hooks.
     pub user_hooks: UserHooks,
-    /// What hook callers must present from elsewhere than loopback.
+    /// What hook callers must present from elsewhere than 127.0.0.1 and ::1.
     pub token: Option<Secret>,
     /// `/readyz` while draining.
     pub readiness_on_termination: ReadinessOnTermination,
@@ -107,7 +107,7 @@ pub struct Server {
     thread: JoinHandle<()>,
 }
 
-/// Where a request came from.
+/// Where a request came from; never an IPv4 address in IPv6's form.
 #[derive(Clone, Copy, Debug)]
 struct Peer(IpAddr);
 
@@ -133,18 +133,8 @@ struct Shared {
 /// # Errors
 /// If the address is taken or not ours.
 pub fn bind(addr: SocketAddr) -> Result<Bound, BindError> {
-    let listen = || -> io::Result<Bound> {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(addr),
-            socket2::Type::STREAM,
-            Some(socket2::Protocol::TCP),
-        )?;
-        // A restarted container must not wait for its predecessor's connections in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let listener = std::net::TcpListener::from(socket);
+    let listen = || {
+        let listener = socket::listen(addr, BACKLOG, |_| Ok(()))?;
         let addr = listener.local_addr()?;
         Ok(Bound { listener, addr })
     };
@@ -206,6 +196,23 @@ impl Server {
         if thread.join().is_err() {
             tracing::error!("the admin server's thread had panicked");
         }
+    }
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// A dual-stack listener sees 127.0.0.1 as ::ffff:127.0.0.1.
+    const fn new(address: IpAddr) -> Self {
+        Self(address.to_canonical())
+    }
+
+    /// Whether the caller itself is in the pod.
+    ///
+    /// Not all of 127.0.0.0/8 is: the sidecar of a mesh passes on what others have sent, and may do so from an address of
+    /// its own there. Istio's is 127.0.0.6 (`upstreamBindConfig` of `InboundPassthroughCluster` in its Envoy's clusters).
+    fn is_in_the_pod(self) -> bool {
+        self.0 == Ipv4Addr::LOCALHOST || self.0 == Ipv6Addr::LOCALHOST
     }
 }
 

@@ -83,7 +83,7 @@ pub fn run(
 ) -> Result<Option<Report>, RunError> {
     let listeners = Listener::bind_all(&config.routes)?;
     let admin = admin::bind(config.admin_addr)?;
-    let ports: Vec<_> = config.routes.iter().map(|route| route.listen).collect();
+    let ports: Vec<_> = listeners.iter().map(Listener::local_addr).collect();
     tracing::info!(event = "listening", proxy = ?ports, admin = %admin.local_addr(), "listening");
     let log = config.log.clone();
     let parts = Parts::new(config, tls);

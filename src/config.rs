@@ -36,7 +36,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The admin listener.
     pub admin_addr: SocketAddr,
-    /// What hook callers must present from elsewhere than loopback.
+    /// What hook callers must present from elsewhere than 127.0.0.1 and ::1.
     pub hook_token: Option<Secret>,
     /// Terminate TLS on the proxy ports.
     pub tls: Option<Tls>,

@@ -33,6 +33,7 @@ pub mod proxy;
 pub mod readiness;
 pub mod signals;
 pub mod slots;
+pub mod socket;
 pub mod telemetry;
 pub mod tls;
 pub mod tracker;

@@ -5,7 +5,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Socket, TcpKeepalive};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     config::Route,
     proxy::{Accepted, Workers},
     slots::Slots,
+    socket,
 };
 
 /// Connections that the kernel may hold while we are busy; it takes less if `net.core.somaxconn` says so.
@@ -41,6 +42,7 @@ pub struct BindError {
 #[derive(Debug)]
 pub struct Listener {
     socket: std::net::TcpListener,
+    address: SocketAddr,
     route: usize,
 }
 
@@ -52,11 +54,20 @@ impl Listener {
     /// # Errors
     /// The first port that can't be bound.
     pub fn bind_all(routes: &[Route]) -> Result<Vec<Self>, BindError> {
-        let bind = |(route, address): (usize, SocketAddr)| match bind(address) {
-            Ok(socket) => Ok(Self { socket, route }),
-            Err(source) => Err(BindError { address, source }),
+        let bind = |(route, address): (usize, SocketAddr)| {
+            let listen = || {
+                let socket = socket::listen(address, BACKLOG, tune)?;
+                Ok(Self { address: socket.local_addr()?, socket, route })
+            };
+            listen().map_err(|source| BindError { address, source })
         };
         routes.iter().map(|route| route.listen).enumerate().map(bind).collect()
+    }
+
+    /// The address, as it was bound: with the port that the kernel chose if none was given.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
     }
 
     /// Accepts until dropped. Pauses while all slots are taken or memory is critical; never spins.
@@ -115,13 +126,7 @@ impl Listener {
 }
 
 /// Accepted sockets inherit these options from the listening one (tcp(7)), which saves four calls per connection.
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // `[::]` takes IPv4 too, as everywhere else in Kubernetes.
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
+fn tune(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_AFTER)
@@ -129,11 +134,7 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         .with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    socket.set_tcp_notsent_lowat(UNSENT)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    socket.set_tcp_notsent_lowat(UNSENT)
 }
 
 /// Whether the error is that one connection's, which its client has given up before we came (accept(2)).

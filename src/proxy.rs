@@ -194,6 +194,8 @@ fn run(
 
 async fn serve(worker: Rc<Worker>, accepted: Accepted, _held: Held) {
     let Accepted { stream, peer, route, at, slot: _slot } = accepted;
+    // A dual-stack listener sees 10.1.2.3 as ::ffff:10.1.2.3.
+    let peer = peer.ip().to_canonical();
     let stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
@@ -205,8 +207,7 @@ async fn serve(worker: Rc<Worker>, accepted: Accepted, _held: Held) {
     let arrival_before = worker.tracker.arrived(at);
     let _panic = PanicCount(worker.tracker.clone());
     let _open = worker.tracker.guard(Count::Connections);
-    let (peer, alarm) = (peer.ip().to_canonical(), worker.alarms.add());
-    let arrival = Arrival { peer, alarm, at, before: arrival_before };
+    let arrival = Arrival { peer, alarm: worker.alarms.add(), at, before: arrival_before };
     let entered = if worker.has_entry() {
         // Boxed, so that connections that begin with HTTP need no room for a handshake.
         Box::pin(entry::enter(&worker, stream, arrival)).await

@@ -49,7 +49,9 @@ use self::{
     settings::Certs,
     stage::{CLOSE, Director, stages},
 };
-use crate::{clock::Clock, config::Issues, lifecycle::machine::Signal, signals::Signals, tls};
+use crate::{
+    clock::Clock, config::Issues, lifecycle::machine::Signal, signals::Signals, socket, tls,
+};
 
 /// Connections that the kernel completes before they are accepted. std's 128 fills in a burst.
 const BACKLOG: i32 = 1024;
@@ -214,20 +216,6 @@ async fn watch_nodes(cluster: Cluster, policy: CurrentPolicy) {
 }
 
 fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    let listen = || -> io::Result<TcpListener> {
-        let domain = socket2::Domain::for_address(address);
-        let protocol = Some(socket2::Protocol::TCP);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, protocol)?;
-        if address.is_ipv6() {
-            // `[::]` takes IPv4 too, as everywhere else in Kubernetes.
-            socket.set_only_v6(false)?;
-        }
-        // A restarted container must not wait for its predecessor's connections in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        TcpListener::from_std(socket.into())
-    };
+    let listen = || TcpListener::from_std(socket::listen(address, BACKLOG, |_| Ok(()))?);
     listen().map_err(|source| RunError::Bind { flag, address, source })
 }

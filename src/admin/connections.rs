@@ -71,7 +71,7 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, shared: &Arc<Sh
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     pause = *ACCEPT_PAUSES.start();
-                    open.admit(stream, Peer(peer.ip()), &routes, shared);
+                    open.admit(stream, Peer::new(peer.ip()), &routes, shared);
                 }
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(%error, "an admin connection ended before it was accepted");

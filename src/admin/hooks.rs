@@ -21,7 +21,7 @@ use crate::{
     user_prestop::DueHook,
 };
 
-/// Where callers from elsewhere than loopback present the token.
+/// Where callers from elsewhere than 127.0.0.1 and ::1 present the token.
 pub(super) const TOKEN_HEADER: &str = "lameduck-token";
 
 /// At most one line a minute about refusals: whoever floods the hooks must not flood the log too.
@@ -119,8 +119,8 @@ pub(super) async fn undrain(
     }
 }
 
-/// Who is obeyed: loopback always; others with the token; kubelet's hooks from anywhere if there is no token,
-/// because kubelet comes from the node.
+/// Who is obeyed: 127.0.0.1 and ::1 always ([`Peer::is_in_the_pod`]); others with the token; kubelet's hooks from
+/// anywhere if there is no token, because kubelet comes from the node.
 ///
 /// Never a web page: a browser on a machine with a forwarded port would be loopback here, and any page it
 /// shows could make it send these requests. Browsers mark them, other clients do not.
@@ -134,8 +134,7 @@ pub(super) fn verdict(
     if fetched || headers.contains_key(header::ORIGIN) {
         return Err(Refusal::Browser);
     }
-    // A dual-stack listener sees 127.0.0.1 as ::ffff:127.0.0.1.
-    if peer.0.to_canonical().is_loopback() {
+    if peer.is_in_the_pod() {
         return Ok(());
     }
     match (token, ask) {
@@ -241,7 +240,7 @@ impl Refusal {
         match self {
             Self::Browser => "refused: hooks are not obeyed when a web page calls them\n",
             Self::NotLoopback => {
-                "refused: obeyed from loopback only, because LAMEDUCK_HOOK_TOKEN is not set\n"
+                "refused: obeyed from 127.0.0.1 and ::1 only, because LAMEDUCK_HOOK_TOKEN is not set\n"
             }
             Self::Token => "refused: the Lameduck-Token header is missing or wrong\n",
         }

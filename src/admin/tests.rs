@@ -5,7 +5,7 @@ use http::Request;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::watch as channel,
 };
 
@@ -51,7 +51,10 @@ const TABLE: &str = "
     GET   /livez/                  127.0.0.1         -       -       404  -
 
     GET   /prestop/pod             127.0.0.1         -       -       200  PodHook
-    GET   /prestop/pod             127.9.9.9         s3cret  -       200  PodHook
+    GET   /prestop/pod             127.0.0.6         s3cret  -       403  -
+    GET   /prestop/pod             ::ffff:127.0.0.6  s3cret  -       403  -
+    GET   /prestop/pod             127.0.0.6         s3cret  s3cret  200  PodHook
+    GET   /prestop/pod             127.0.0.6         -       -       200  PodHook
     GET   /prestop/pod             ::1               s3cret  -       200  PodHook
     GET   /prestop/pod             ::ffff:127.0.0.1  s3cret  -       200  PodHook
     GET   /prestop/pod             ::ffff:10.1.2.3   s3cret  -       403  -
@@ -77,11 +80,13 @@ const TABLE: &str = "
     POST  /drain                   127.0.0.1         -       -       200  Drain
     POST  /drain                   127.0.0.1         s3cret  -       200  Drain
     POST  /drain                   10.1.2.3          -       -       403  -
+    POST  /drain                   127.0.0.6         -       -       403  -
     POST  /drain                   10.1.2.3          s3cret  wrong   403  -
     POST  /drain                   10.1.2.3          s3cret  s3cret  200  Drain
     GET   /drain                   127.0.0.1         -       -       405  -
     POST  /undrain                 127.0.0.1         -       -       200  Undrain
     POST  /undrain                 10.1.2.3          -       -       403  -
+    POST  /undrain                 127.9.9.9         -       -       403  -
     POST  /undrain                 10.1.2.3          s3cret  s3cret  200  Undrain
     GET   /undrain                 127.0.0.1         -       -       405  -
 ";
@@ -115,6 +120,20 @@ async fn a_web_page_is_never_obeyed_even_from_loopback() {
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{name}");
         assert!(rig.inputs.is_empty());
     }
+}
+
+#[tokio::test]
+async fn what_a_mesh_passes_on_is_not_the_pods_own() {
+    let mut rig = Rig::new(Phase::Serving, Some("s3cret")).listening();
+    for ask in ["POST /drain", "POST /undrain", "GET /prestop/pod", "GET /prestop/container/app"] {
+        let request = format!("{ask} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut passed_on = rig.open_from("127.0.0.6", &request).await;
+        assert!(head(&mut passed_on).await.starts_with("HTTP/1.1 403 "), "{ask}");
+    }
+    // Had anything been told before, it would come first.
+    let mut own = rig.open_from(LOOPBACK, "POST /drain HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    rig.take(Input::Drain, Phase::Serving).await;
+    assert!(head(&mut own).await.starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
 #[tokio::test]
@@ -461,8 +480,14 @@ impl Rig {
     }
 
     async fn open(&self, request: &str) -> TcpStream {
-        let mut stream =
-            TcpStream::connect(self.server.as_ref().unwrap().local_addr()).await.unwrap();
+        self.open_from(LOOPBACK, request).await
+    }
+
+    async fn open_from(&self, source: &str, request: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+        let server = self.server.as_ref().unwrap().local_addr();
+        let mut stream = socket.connect(server).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         stream
     }
@@ -578,7 +603,7 @@ fn given(column: &str) -> Option<&str> {
 }
 
 fn request(method: &str, path: &str, from: &str) -> http::request::Builder {
-    Request::builder().method(method).uri(path).extension(Peer(from.parse().unwrap()))
+    Request::builder().method(method).uri(path).extension(Peer::new(from.parse().unwrap()))
 }
 
 async fn text(response: Response) -> String {

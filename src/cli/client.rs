@@ -3,7 +3,7 @@
 //! Not here: what is asked. Every wait has a limit; the address is never followed elsewhere.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -135,12 +135,11 @@ pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     runtime.block_on(future)
 }
 
-/// Where to connect to reach a listener at `addr`: "all addresses" is none.
+/// Where to connect to reach a listener at `addr`: "all addresses" is none. `[::]` takes IPv4 too, and is no more than that
+/// on a host without IPv6 ([`crate::socket::listen`]).
 fn reachable(mut addr: SocketAddr) -> SocketAddr {
-    match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
-        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    if addr.ip().to_canonical().is_unspecified() {
+        addr.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     addr
 }

@@ -5,7 +5,7 @@
 
 use std::{
     fmt::Display,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
     str::FromStr,
@@ -71,11 +71,11 @@ pub(super) fn choice<T: Clone>(text: &str, choices: &[(&str, T)]) -> Result<T, P
 
 // === addresses ===
 
-/// `[ADDR:]PORT`, where an IPv6 address stands in brackets; without an address all of IPv4.
+/// `[ADDR:]PORT`, where an IPv6 address stands in brackets; without an address every one, of IPv4 and IPv6.
 pub(super) fn listen_addr(text: &str) -> Result<SocketAddr, Problem> {
     text.parse()
         .ok()
-        .or_else(|| Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port(text)?)))
+        .or_else(|| Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port(text)?)))
         .ok_or_else(|| {
             Problem::expected(
                 "an address to listen on such as 15801, 127.0.0.1:15801 or [::]:15801",
@@ -86,8 +86,7 @@ pub(super) fn listen_addr(text: &str) -> Result<SocketAddr, Problem> {
 /// A host name, an IPv4 address, or an IPv6 address with or without brackets; returned without them.
 pub(super) fn host(text: &str) -> Result<String, Problem> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    let name =
-        bare.map_or_else(|| is_host(text), |bare| bare.parse::<std::net::Ipv6Addr>().is_ok());
+    let name = bare.map_or_else(|| is_host(text), |bare| bare.parse::<Ipv6Addr>().is_ok());
     if name {
         return Ok(bare.unwrap_or(text).to_owned());
     }
@@ -165,9 +164,14 @@ pub(super) fn upstream_leads_to(upstream: &UpstreamAddr, listen: SocketAddr) -> 
         literal => literal.parse().ok(),
     };
     addr.is_some_and(|addr| {
-        addr == listen.ip()
-            || (listen.ip().is_unspecified() && (addr.is_loopback() || addr.is_unspecified()))
-            || (listen.ip().is_loopback() && addr.is_unspecified())
+        // Whoever connects to no address reaches loopback's.
+        let reached = match addr.to_canonical() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            addr @ (IpAddr::V4(_) | IpAddr::V6(_)) => addr,
+        };
+        let listen = listen.ip().to_canonical();
+        reached == listen || (reached.is_loopback() && covers(listen, reached))
     })
 }
 
@@ -193,9 +197,18 @@ pub(super) fn circle(routes: &[Route], start: usize) -> Option<String> {
 
 /// Whether two listeners can't exist together. Port 0 is any free port, so it never collides.
 pub(super) fn listeners_collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
     one.port() != 0
         && one.port() == other.port()
-        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+        && (one_ip == other_ip || covers(one_ip, other_ip) || covers(other_ip, one_ip))
+}
+
+/// Whether a listener at `all` is one at `addr`, too: `::` takes both families, `0.0.0.0` its own.
+fn covers(all: IpAddr, addr: IpAddr) -> bool {
+    match all {
+        IpAddr::V4(all) => all.is_unspecified() && addr.is_ipv4(),
+        IpAddr::V6(all) => all.is_unspecified(),
+    }
 }
 
 // === the rest ===

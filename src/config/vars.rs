@@ -53,7 +53,7 @@ use Fallback::{Depends, Off, Value};
 vars! {
     /// 8080 is where most apps listen; 15801 follows the admin port and is out of everybody's way.
     ROUTES = "LAMEDUCK_ROUTES", Value("15801=8080"),
-        "`[ADDR:]PORT=[HOST:]PORT` or `[ADDR:]PORT=unix:/path`, comma-separated: where to listen = where the app is";
+        "`[ADDR:]PORT=[HOST:]PORT` or `[ADDR:]PORT=unix:/path`, comma-separated: where to listen = where the app is; a port alone listens on every address, IPv4 and IPv6";
     /// An app in the same pod that listens anywhere listens on loopback, or the injector says the pod's address.
     UPSTREAM_HOST = "LAMEDUCK_UPSTREAM_HOST", Value("127.0.0.1"),
         "host for routes and probes that name only a port";
@@ -65,7 +65,7 @@ vars! {
         "where the admin endpoints listen: probes, hooks, status, metrics";
     /// Without it hooks work out of the box; the start-up log says that anybody may call them.
     HOOK_TOKEN = "LAMEDUCK_HOOK_TOKEN", Off,
-        "what callers of hooks from elsewhere than loopback must send as `Lameduck-Token`", secret;
+        "what callers of hooks from elsewhere than 127.0.0.1 and ::1 must send as `Lameduck-Token`", secret;
     /// The same for a token that is mounted instead of set.
     HOOK_TOKEN_FILE = "LAMEDUCK_HOOK_TOKEN_FILE", Off,
         "a file that holds the hook token, instead of `LAMEDUCK_HOOK_TOKEN`";

@@ -124,6 +124,12 @@ impl Budget {
         self.grace_period
     }
 
+    /// What the drain leaves of the grace period: the app's own, in a pod whose grace period was extended for the drain.
+    #[must_use]
+    pub const fn app_grace_period(&self) -> Duration {
+        self.grace_period.saturating_sub(self.drain_timeout).saturating_sub(AFTER_DRAIN)
+    }
+
     /// When a drain that began at `since` ends at the latest.
     #[must_use]
     pub fn deadline(&self, since: Uptime) -> Uptime {
@@ -151,6 +157,13 @@ mod tests {
         let budget = budget(60, 60, 65).unwrap();
         assert_eq!(budget.deadline(Uptime::from_millis(1_000)), Uptime::from_millis(61_000));
         assert_eq!(budget.hard_stop(Uptime::from_millis(1_000)), Uptime::from_millis(64_000));
+    }
+
+    #[test]
+    fn the_apps_own_grace_period_is_what_the_drain_was_added_to() {
+        assert_eq!(budget(5, 60, 95).unwrap().app_grace_period(), Duration::from_secs(30));
+        assert_eq!(budget(5, 60, 185).unwrap().app_grace_period(), Duration::from_secs(120));
+        assert_eq!(budget(5, 60, 65).unwrap().app_grace_period(), Duration::ZERO);
     }
 
     #[test]

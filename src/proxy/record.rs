@@ -129,7 +129,9 @@ fn client(request: &Request<'_, '_>, peer: IpAddr, trusted_hops: u8) -> IpAddr {
     let noted: Vec<_> = lines.flat_map(|field| list(field.value)).collect();
     let believed = &noted[noted.len().saturating_sub(trusted_hops.into())..];
     let farthest = believed.first().and_then(|address| std::str::from_utf8(address).ok());
-    farthest.and_then(|address| address.parse().ok()).unwrap_or(peer)
+    farthest
+        .and_then(|address| address.parse().ok())
+        .map_or(peer, |noted: IpAddr| noted.to_canonical())
 }
 
 #[cfg(test)]
@@ -157,6 +159,7 @@ mod tests {
         check(noted, 2, "203.0.113.9");
         check("", 2, "192.0.2.1");
         check("X-Forwarded-For: 203.0.113.9\r\n", 3, "203.0.113.9");
+        check("X-Forwarded-For: ::ffff:203.0.113.9\r\n", 1, "203.0.113.9");
         check("X-Forwarded-For: unknown\r\n", 1, "192.0.2.1");
     }
 }

@@ -1,4 +1,5 @@
-//! Behaviour of the real process on a host of the test's making: few local ports, little memory, a clock that jumps.
+//! Behaviour of the real process on a host of the test's making: few local ports, little memory, a clock that jumps,
+//! one family of addresses or both.
 //!
 //! Namespaces need root, and the clock needs Debian's `faketime`. A test whose means are missing is left out, and the
 //! output says which and why. `make test` installs `faketime` and sets `REAL_SERVERS`; then it must be there.
@@ -12,7 +13,9 @@
 )]
 
 mod clock;
+mod families;
 mod memory;
+mod network;
 mod ports;
 
 /// The pods, apps and clients of the tests in `tests/lameduck`.
@@ -41,10 +44,22 @@ struct Test {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Means {
     FakeTime,
+    Ipv6,
+    Ipv6Namespaces,
     Namespaces,
 }
 
-const TESTS: [Test; 4] = [
+const TESTS: [Test; 8] = [
+    Test {
+        name: "a_port_alone_is_reached_over_both_families",
+        needs: Means::Ipv6,
+        run: families::a_port_alone_is_reached_over_both,
+    },
+    Test {
+        name: "addresses_of_ipv6_that_are_switched_off_leave_those_of_ipv4",
+        needs: Means::Ipv6Namespaces,
+        run: families::addresses_of_ipv6_that_are_switched_off_leave_those_of_ipv4,
+    },
     Test {
         name: "clock_jumps_fire_no_timer",
         needs: Means::FakeTime,
@@ -56,6 +71,11 @@ const TESTS: [Test; 4] = [
         run: memory::near_its_limit_sheds_idle_connections_then_pauses_accepting,
     },
     Test {
+        name: "one_family_alone_is_reached_over_it_only",
+        needs: Means::Ipv6,
+        run: families::one_family_alone_is_reached_over_it_only,
+    },
+    Test {
         name: "ports_that_are_used_up_towards_a_loopback_app_cost_no_request",
         needs: Means::Namespaces,
         run: ports::that_are_used_up_towards_a_loopback_app_cost_no_request,
@@ -64,6 +84,11 @@ const TESTS: [Test; 4] = [
         name: "ports_that_are_used_up_towards_another_app_are_waited_for_within_the_connect_timeout",
         needs: Means::Namespaces,
         run: ports::that_are_used_up_towards_another_app_are_waited_for_within_the_connect_timeout,
+    },
+    Test {
+        name: "sockets_of_ipv6_alone_by_default_make_no_difference",
+        needs: Means::Ipv6Namespaces,
+        run: families::sockets_of_ipv6_alone_by_default_make_no_difference,
     },
 ];
 
@@ -96,6 +121,8 @@ impl Means {
     fn missing(self) -> Option<String> {
         match self {
             Self::FakeTime => clock::library().err(),
+            Self::Ipv6 => families::missing(),
+            Self::Ipv6Namespaces => Self::Ipv6.missing().or_else(|| Self::Namespaces.missing()),
             Self::Namespaces => {
                 let tried =
                     Command::new("unshare").args(["--net", "--mount", "ip", "link"]).output();

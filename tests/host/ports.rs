@@ -1,75 +1,35 @@
 //! Local ports that are used up, in a network namespace that has sixty of them.
 
 use std::{
-    fs::File,
-    io::{BufRead, BufReader, ErrorKind},
+    io::ErrorKind,
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
-    thread,
     time::Duration,
 };
 
-use rustix::{
-    fd::AsFd,
-    thread::{LinkNameSpaceType, move_into_link_name_space},
-};
 use socket2::SockRef;
 
-use crate::support::{FakeApp, Gate, TestPod, let_pass, ms, now};
+use crate::{
+    network::Network,
+    support::{FakeApp, Gate, TestPod, let_pass, ms, now},
+};
 
 /// An address that is the namespace's own, but not loopback.
 const ELSEWHERE: &str = "10.9.8.7";
 
 const PORTS: usize = 60;
 
-/// A network namespace, kept by a process that lives as long.
-struct Network(Child);
-
-// === impl Network ===
-
-impl Network {
-    fn new() -> Self {
-        let last = 40_000 + PORTS - 1;
-        let script = format!(
-            "ip link set lo up && ip address add {ELSEWHERE}/32 dev lo \
-             && echo 40000 {last} >/proc/sys/net/ipv4/ip_local_port_range && echo ready && read -r end"
-        );
-        let mut keeper = Command::new("unshare")
-            .args(["--net", "sh", "-c", &script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let network = Self(keeper);
-        assert_eq!(said, "ready\n", "the namespace can't be made");
-        network
-    }
-
-    /// Runs `test` in the namespace, and with it every thread and process that it starts.
-    fn run(&self, test: impl FnOnce() + Send) {
-        let namespace = File::open(format!("/proc/{}/ns/net", self.0.id())).unwrap();
-        let inside = move || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            test();
-        };
-        thread::scope(|scope| scope.spawn(inside).join())
-            .unwrap_or_else(|_| panic!("failed, see above"));
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        let _already_ended = self.0.kill();
-        let _reaped = self.0.wait();
-    }
+/// A network with sixty local ports.
+fn few_ports() -> Network {
+    let last = 40_000 + PORTS - 1;
+    Network::new(&format!(
+        "ip address add {ELSEWHERE}/32 dev lo && echo 40000 {last} >/proc/sys/net/ipv4/ip_local_port_range"
+    ))
 }
 
 // === tests ===
 
 pub fn that_are_used_up_towards_a_loopback_app_cost_no_request() {
-    Network::new().run(|| {
+    few_ports().run(|| {
         let gate = Gate::default();
         let app = FakeApp::polls(&gate);
         let pod = TestPod::before(&app).start();
@@ -90,7 +50,7 @@ pub fn that_are_used_up_towards_a_loopback_app_cost_no_request() {
 }
 
 pub fn that_are_used_up_towards_another_app_are_waited_for_within_the_connect_timeout() {
-    Network::new().run(|| {
+    few_ports().run(|| {
         let app = FakeApp::at(format!("{ELSEWHERE}:8080").parse().unwrap(), |exchange| {
             exchange.reply("200 OK", "", b"ok")
         });

@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -21,51 +21,61 @@ use crate::{
     reviews::recorded,
 };
 
-/// So many requests each client sends after the signal: for longer than the first GOAWAY takes, and not for as long as
-/// the ports stay open.
-const AFTER: usize = 300;
+/// What the clients of a test share.
+#[derive(Default)]
+struct Calls {
+    answered: AtomicUsize,
+    /// Clients that were told to go, and were answered on another connection.
+    moved: AtomicUsize,
+    enough: AtomicBool,
+}
 
 /// Calls again and again, as an API server does: on the same connection until it is told to go, and then on another.
-async fn call(injector: Arc<Injector>, answered: Arc<AtomicUsize>, until: usize) {
+async fn call(injector: Arc<Injector>, calls: Arc<Calls>) {
     let review = recorded("deployment-pod.json").to_string();
     let mut pace = tokio::time::interval(Duration::from_millis(8));
-    let mut client = injector.connect().await;
-    for _ in 0..until {
+    let (mut client, mut told, mut moved) = (injector.connect().await, false, false);
+    while !calls.enough.load(SeqCst) {
         pace.tick().await;
-        loop {
-            match client.post(review.clone()).await {
-                Ok(answer) => {
-                    assert_eq!(answer.status, 200, "{answer:?}");
-                    answered.fetch_add(1, SeqCst);
-                    break;
+        match client.post(review.clone()).await {
+            Ok(answer) => {
+                assert_eq!(answer.status, 200, "{answer:?}");
+                calls.answered.fetch_add(1, SeqCst);
+                if told && !moved {
+                    moved = true;
+                    calls.moved.fetch_add(1, SeqCst);
                 }
-                // It was not sent: the connection had been told to end before.
-                Err(error) if error.is_canceled() || (error.is_closed() && client.is_closed()) => {
-                    client = injector.connect().await;
-                }
-                Err(error) => panic!("a request was lost: {error:?}"),
             }
+            // It was not sent: the connection had been told to end before.
+            Err(error) if error.is_canceled() || (error.is_closed() && client.is_closed()) => {
+                (client, told) = (injector.connect().await, true);
+            }
+            Err(error) => panic!("a request was lost: {error:?}"),
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_loses_no_request() {
+    const CLIENTS: usize = 8;
     let injector = Arc::new(Builder::with_files().start().until_ready().await);
-    let answered = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::new(Calls::default());
     let idle = injector.connect().await;
     let mut clients = JoinSet::new();
-    for _ in 0..8 {
-        clients.spawn(call(Arc::clone(&injector), Arc::clone(&answered), AFTER + 50));
+    for _ in 0..CLIENTS {
+        clients.spawn(call(Arc::clone(&injector), Arc::clone(&calls)));
     }
-    crate::eventually("the load is on", async || (answered.load(SeqCst) >= 8 * 50).then_some(()))
-        .await;
+    let answered = || calls.answered.load(SeqCst);
+    crate::eventually("the load is on", async || (answered() >= CLIENTS * 50).then_some(())).await;
     injector.terminate();
     crate::eventually("idle clients are told", async || idle.is_closed().then_some(())).await;
+    // For how long the ports stay open is the injector's affair; API servers learn in time that it is gone.
+    let moved = || calls.moved.load(SeqCst);
+    crate::eventually("busy clients have moved", async || (moved() == CLIENTS).then_some(())).await;
+    calls.enough.store(true, SeqCst);
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    assert_eq!(answered.load(SeqCst), 8 * (AFTER + 50));
     assert_eq!(injector.exit_code().await, 0);
 }
 

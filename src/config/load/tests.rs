@@ -19,7 +19,7 @@ const FACTS: Facts = Facts { fd_limit: 1000, cpus: 3 };
 fn nothing_set_is_a_configuration() {
     let config = Config::from_vars(&MapVars::new(), &FACTS).unwrap();
     let app = UpstreamAddr::Tcp { host: "127.0.0.1".to_owned(), port: 8080 };
-    assert_eq!(config.routes, [Route { listen: "0.0.0.0:15801".parse().unwrap(), upstream: app }]);
+    assert_eq!(config.routes, [Route { listen: "[::]:15801".parse().unwrap(), upstream: app }]);
     assert_eq!(config.admin_addr, "0.0.0.0:15800".parse().unwrap());
     assert_eq!(config.hook_token, None);
     assert_eq!(config.keep_alive, KeepAlive::Strip);
@@ -92,18 +92,46 @@ fn routes_are_read_in_every_form() {
         upstream: UpstreamAddr::Tcp { host: host.to_owned(), port },
     };
     let unix = Route {
-        listen: "0.0.0.0:85".parse().unwrap(),
+        listen: "[::]:85".parse().unwrap(),
         upstream: UpstreamAddr::Unix("/run/a=b:c.sock".into()),
     };
     let expected = [
-        tcp("0.0.0.0:15801", "fd00::1", 8080),
+        tcp("[::]:15801", "fd00::1", 8080),
         tcp("[::1]:81", "web.local", 82),
         tcp("127.0.0.1:83", "::1", 84),
         unix,
-        tcp("0.0.0.0:0", "fd00::1", 86),
-        tcp("0.0.0.0:0", "fd00::1", 87),
+        tcp("[::]:0", "fd00::1", 86),
+        tcp("[::]:0", "fd00::1", 87),
     ];
     assert_eq!(routes, expected);
+}
+
+#[test]
+fn a_port_alone_is_every_address_and_an_address_is_that_one() {
+    for (value, addr) in [
+        ("15800", "[::]:15800"),
+        ("[::]:15800", "[::]:15800"),
+        ("0.0.0.0:15800", "0.0.0.0:15800"),
+        ("[::1]:15800", "[::1]:15800"),
+    ] {
+        let vars = MapVars::new().with("LAMEDUCK_ADMIN_ADDR", value);
+        let config = Config::from_vars(&vars, &FACTS).unwrap();
+        assert_eq!(config.admin_addr, addr.parse().unwrap(), "{value}");
+    }
+}
+
+#[test]
+fn the_two_families_do_not_get_into_each_others_way() {
+    for routes in [
+        "0.0.0.0:8080=[::1]:8080",
+        "[::1]:8080=8080",
+        "0.0.0.0:80=8080,[::1]:80=8081",
+        "127.0.0.1:80=8080,[::1]:80=8081",
+        "127.0.0.2:8080=0.0.0.0:8080",
+    ] {
+        let vars = MapVars::new().with("LAMEDUCK_ROUTES", routes);
+        assert!(Config::from_vars(&vars, &FACTS).is_ok(), "{routes}");
+    }
 }
 
 #[test]
@@ -265,7 +293,7 @@ fn all_problems_are_told_at_once_one_per_line() {
         &vars,
         &[
             "LAMEDUCK_ROUTES=15801=8080,x,15801=9090: expected LISTEN=APP such as 15801=8080 or 15801=unix:/run/app.sock, but `x` has no `=`",
-            "LAMEDUCK_ROUTES=15801=8080,x,15801=9090: expected to listen once on 0.0.0.0:15801",
+            "LAMEDUCK_ROUTES=15801=8080,x,15801=9090: expected to listen once on [::]:15801",
             "LAMEDUCK_KEEP_ALIVE=yes: expected one of strip, rewrite, pass, close",
             "LAMEDUCK_IDLE_TIMEOUT=620: expected a duration such as 500ms, 30s or 2m",
             "LAMEDUCK_MAX_HEADER_SIZE=32KB: expected a size such as 512B, 64KiB or 1MiB",
@@ -408,11 +436,24 @@ fn the_token_comes_from_one_place() {
 /// A variable without its prefix, a value it does not take, and a part of what is said about it.
 const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("ROUTES", ",", "expected at least one route"),
-    ("ROUTES", "15801=8080,15801=8081", "expected to listen once on 0.0.0.0:15801"),
+    ("ROUTES", "15801=8080,15801=8081", "expected to listen once on [::]:15801"),
     ("ROUTES", "80=8080,127.0.0.1:80=8081", "expected to listen once on 127.0.0.1:80"),
     ("ROUTES", "15800=8080", "expected another port than LAMEDUCK_ADMIN_ADDR"),
     ("ROUTES", "80=15800", "expected no route to LAMEDUCK_ADMIN_ADDR"),
+    ("ROUTES", "80=8080,[::1]:80=8081", "expected to listen once on [::1]:80"),
+    ("ROUTES", "[::]:80=8080,0.0.0.0:80=8081", "expected to listen once on 0.0.0.0:80"),
+    (
+        "ROUTES",
+        "127.0.0.1:80=8080,[::ffff:127.0.0.1]:80=8081",
+        "expected to listen once on [::ffff:127.0.0.1]:80",
+    ),
     ("ROUTES", "8080=8080", "leads to itself"),
+    ("ROUTES", "8080=[::1]:8080", "leads to itself"),
+    ("ROUTES", "8080=[::]:8080", "leads to itself"),
+    ("ROUTES", "8080=[::ffff:127.0.0.1]:8080", "leads to itself"),
+    ("ROUTES", "127.0.0.1:8080=0.0.0.0:8080", "leads to itself"),
+    ("ROUTES", "[::1]:8080=[::]:8080", "leads to itself"),
+    ("ROUTES", "[::ffff:127.0.0.1]:8080=127.0.0.1:8080", "leads to itself"),
     ("ROUTES", "1=2,2=3,3=1,4=1", "lead in a circle: 1 -> 2 -> 3 -> 1"),
     ("ROUTES", "80=unix:run/app", "expected unix: and an absolute path"),
     ("ROUTES", "80=::1:8080", "expected the app's address"),

@@ -21,8 +21,8 @@ use crate::{
 /// pod arrive within 5 ms of each other; a second covers a busy node.
 const ALONE_AFTER: Duration = Duration::from_secs(1);
 
-/// When a restart counts as over although nobody saw the app away: it may come back faster than anybody tries
-/// to connect. Thirty seconds is Kubernetes' default grace period, the time a container has to end.
+/// A restart counts as over after this, or after the app's own grace period if that is longer, although nobody saw the
+/// app away: it may come back faster than anybody tries to connect. Thirty seconds is Kubernetes' default grace period.
 const OVER_AFTER: Duration = Duration::from_secs(30);
 
 /// An app's hook that came while the pod was not leaving.
@@ -83,7 +83,7 @@ impl Restart {
         }
         match self.stage {
             Stage::Released { at, .. }
-                if errands == 0 && now >= at + OVER_AFTER && looks_up(app) =>
+                if errands == 0 && now >= at + over_after(budget) && looks_up(app) =>
             {
                 None
             }
@@ -95,7 +95,7 @@ impl Restart {
         match self.stage {
             Stage::Asked => self.came + ALONE_AFTER,
             Stage::Held => self.came + budget.container_drain_timeout(),
-            Stage::Released { at, .. } => at + OVER_AFTER,
+            Stage::Released { at, .. } => at + over_after(budget),
         }
     }
 
@@ -151,6 +151,11 @@ impl Back {
 }
 
 // === helpers ===
+
+/// The time that the container has to end: until it is over, an app that accepts may be the one that is to go.
+fn over_after(budget: &Budget) -> Duration {
+    budget.app_grace_period().max(OVER_AFTER)
+}
 
 const fn looks_up(app: &App) -> bool {
     app.is_up() && !matches!(app.reach, Some(Reach::Refused))

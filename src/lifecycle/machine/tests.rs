@@ -17,12 +17,16 @@ fn budget() -> Budget {
 /// A line of a script is a time and what happens then; timeouts between the lines are handled when they are
 /// due. `probed` as the first line gives the app a readiness probe, `anyhow` makes it serve without a look at the app.
 fn check(script: &str, expect: &str) {
+    check_within(budget(), script, expect);
+}
+
+fn check_within(budget: Budget, script: &str, expect: &str) {
     let script = script.trim();
     let (entry, script) = [("probed\n", Entry::Ready), ("anyhow\n", Entry::Anyhow)]
         .into_iter()
         .find_map(|(first, entry)| Some((entry, script.strip_prefix(first)?)))
         .unwrap_or((Entry::Accepts, script));
-    let mut run = Run::new(Machine::new(budget(), entry));
+    let mut run = Run::new(Machine::new(budget, entry));
     for line in script.lines() {
         let mut words = line.split_whitespace();
         let at = seconds(words.next().expect("must have a time"));
@@ -455,6 +459,23 @@ fn an_app_that_was_never_seen_away_is_back_after_a_while() {
          2s Shedding(ContainerRestart) since 2s, hook: Release
          32s Serving",
     );
+}
+
+#[test]
+fn an_app_that_may_take_longer_to_end_is_back_only_after_its_own_grace_period() {
+    let secs = Duration::from_secs;
+    for (grace, back) in [(66, "32s"), (95, "32s"), (96, "33s"), (185, "122s")] {
+        let budget = Budget::new(secs(5), secs(2), secs(60), secs(5), secs(grace)).unwrap();
+        check_within(
+            budget,
+            "0s accepted\n1s hook\n3s accepted\n200s timeout",
+            &format!(
+                "0s Serving
+                 2s Shedding(ContainerRestart) since 2s, hook: Release
+                 {back} Serving"
+            ),
+        );
+    }
 }
 
 #[test]
