@@ -12,6 +12,7 @@ pub mod objects;
 pub mod pods;
 pub mod policies;
 pub mod read;
+pub mod reading;
 pub mod refusals;
 pub mod render;
 pub mod report;
@@ -23,7 +24,7 @@ pub mod write;
 use serde_json::Value;
 
 use self::{
-    read::Doubt,
+    reading::Doubt,
     split::{Chunk, Format},
 };
 

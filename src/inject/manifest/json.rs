@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value, ser::PrettyFormatter};
 
 use super::{
     Unreadable,
-    read::{Doubt, Reading},
+    reading::{Doubt, Reading},
 };
 
 /// What `kubectl get -o json` indents with.

@@ -13,7 +13,9 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::{Map, Value};
 
 use super::{
-    Unreadable, json, scalar,
+    Unreadable, json,
+    reading::{Doubt, Reading},
+    scalar,
     split::{BOM, Chunk, Format},
 };
 
@@ -25,24 +27,6 @@ const STAND_IN: &str = "\u{fffd}";
 
 /// How many values the aliases of one document may stand for. A Pod has some hundreds; go-yaml has such a bound, too.
 const MOST_ALIASED: usize = 100_000;
-
-/// Something in a document that readers may not agree on, or that would be lost if it were written anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubt {
-    /// Where; the first line of the stream is 1.
-    pub line: usize,
-    /// What it is, and what to write instead.
-    pub what: String,
-}
-
-/// What a document says.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
-    /// Its value; null if it says nothing.
-    pub value: Value,
-    /// Reasons not to write it anew.
-    pub doubts: Vec<Doubt>,
-}
 
 /// Reads one document.
 ///
