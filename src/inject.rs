@@ -138,6 +138,26 @@ impl SkipReason {
         Self::Windows,
     ];
 
+    /// Whether somebody wants it so: the pod says no, nobody said yes, or it has the sidecar already.
+    #[must_use]
+    pub const fn is_asked_for(self) -> bool {
+        match self {
+            Self::AlreadyInjected | Self::NotRequested | Self::OptedOut => true,
+            Self::ExcludedNamespace
+            | Self::HostNetwork
+            | Self::InvalidConfig
+            | Self::JobOwned
+            | Self::MirrorPod
+            | Self::NoContainers
+            | Self::NoNamedPort
+            | Self::PortEnvValueFrom
+            | Self::PortNotFound
+            | Self::RestartPolicyNever
+            | Self::SidecarExists
+            | Self::Windows => false,
+        }
+    }
+
     /// The stable word.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -178,11 +198,33 @@ pub fn inject(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<Injecti
     }
 }
 
-/// The pod with an annotation that says why it was skipped, if the pod itself had asked to be injected.
+/// Whether a pod that chooses nothing could be injected with these choices.
+///
+/// # Errors
+/// What about them does not fit together.
+pub fn check_defaults(defaults: &Options) -> Result<(), Skip> {
+    // What is about particular pods is none of a sample's business.
+    let defaults = Options { container: None, ports: None, ..defaults.clone() };
+    let ports = serde_json::json!([{ "name": "http", "containerPort": 8080 }]);
+    let sample =
+        serde_json::json!({ "spec": { "containers": [{ "name": "app", "ports": ports }] } });
+    let policy = Policy { defaults, kubernetes: None, excluded_namespaces: Vec::new() };
+    let asked =
+        Asked { namespace: "default", gate: Gate::NotOptedOut, job: false, hook_token: None };
+    inject(&sample, &asked, &policy).map(|_injected| ())
+}
+
+/// The pod with an annotation that says why it was skipped, if the pod itself had asked to be injected, or has
+/// choices of ours that can't be read.
 #[must_use]
 pub fn annotate_skip(pod: &Value, skip: &Skip) -> Option<Value> {
     let asked_itself = pod::label(pod, names::INJECT) == Some("enabled");
-    if !asked_itself || skip.reason == SkipReason::AlreadyInjected {
+    let chose = || {
+        let mut names = pod::annotations(pod).into_iter().flat_map(pod::Object::keys);
+        names.any(|name| name.starts_with(names::DOMAIN))
+    };
+    let is_told = asked_itself || (skip.reason == SkipReason::InvalidConfig && chose());
+    if !is_told || skip.reason == SkipReason::AlreadyInjected {
         return None;
     }
     let mut pod = pod.clone();

@@ -110,7 +110,9 @@ fn start_injector(flags: &webhook::Flags, signals: Option<std::io::Result<Signal
             tracing::error!(event = "failed", %error, "can't run");
             let code = match error {
                 webhook::RunError::Bind { .. } => exit::BIND,
-                webhook::RunError::Connect(_) | webhook::RunError::Files(_) => exit::USAGE,
+                webhook::RunError::Connect(_)
+                | webhook::RunError::Files(_)
+                | webhook::RunError::Nodes(_) => exit::USAGE,
                 webhook::RunError::System(_) => exit::INTERNAL,
             };
             cli::complain(&anyhow::anyhow!("{error}"));

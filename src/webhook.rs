@@ -90,6 +90,9 @@ pub enum RunError {
     /// Nobody knows how to reach the API server.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The same, and only the nodes were to be asked for.
+    #[error("native-sidecar=auto goes by the nodes' versions, true and false do not: {0}")]
+    Nodes(#[source] ConnectError),
     /// The system has no threads, timers or descriptors for us.
     #[error("can't start: {0}")]
     System(#[from] io::Error),
@@ -121,7 +124,8 @@ async fn work(
     let mut tasks = JoinSet::new();
     let identity = identify(settings, clock, &mut tasks).await?;
     if settings.asks_nodes {
-        let cluster = Cluster::connect(settings.kubeconfig.as_deref()).await?;
+        let cluster = Cluster::connect(settings.kubeconfig.as_deref()).await;
+        let cluster = cluster.map_err(RunError::Nodes)?;
         tasks.spawn(watch_nodes(cluster, policy.clone()));
     }
     let webhook = bind("--listen", settings.listen)?;

@@ -11,7 +11,10 @@ use std::{
 };
 
 pub use self::args::{InjectArgs, UninjectArgs};
-use self::{args::Format, sources::Text};
+use self::{
+    args::{Format, NEWEST_KUBERNETES},
+    sources::Text,
+};
 use crate::{
     exit,
     inject::{
@@ -42,7 +45,11 @@ pub(super) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
     let texts = sources::read(&args.input)?;
     let may_skip = !args.strict;
     rewrite(&texts, args.output, may_skip, |manifests| {
-        apply::inject(manifests, &settings, &inject::inject)
+        let report = apply::inject(manifests, &settings, &inject::inject);
+        if args.assumes_kubernetes() && report.has_injected() {
+            note_assumption();
+        }
+        report
     })
 }
 
@@ -72,6 +79,14 @@ fn rewrite(
     out.write_all(written.as_bytes())?;
     out.flush()?;
     Ok(ExitCode::from(exit::OK))
+}
+
+/// An init container that is to stay keeps a pod of an older Kubernetes from starting.
+#[allow(clippy::print_stderr, reason = "standard output is the manifests'")]
+fn note_assumption() {
+    eprintln!(
+        "note: Kubernetes 1.{NEWEST_KUBERNETES} is assumed, so sidecars are native; --kube-version says which it is"
+    );
 }
 
 #[allow(clippy::print_stderr, reason = "standard output is the manifests'")]

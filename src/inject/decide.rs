@@ -183,9 +183,13 @@ fn readable(pod: &Value) -> Result<(), Skip> {
     Ok(())
 }
 
+/// Whatever else than yes is no; but who wrote `true` meant something by it.
 fn opted_out(what: &str, value: &str) -> Skip {
-    let hint = if value == "disabled" { "" } else { ": expected enabled or disabled" };
-    skip(SkipReason::OptedOut, format!("{what} {}={value}{hint}", names::INJECT))
+    let said = format!("{what} {}={value}", names::INJECT);
+    if value == "disabled" {
+        return skip(SkipReason::OptedOut, said);
+    }
+    skip(SkipReason::InvalidConfig, format!("{said}: expected enabled or disabled"))
 }
 
 /// A value as a text. In a file it may be something else; the API server will say so itself.

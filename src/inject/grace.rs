@@ -58,6 +58,15 @@ pub(super) fn times(
     Ok(Times { app, pod, budget })
 }
 
+/// What to say of a hook that sleeps for longer than it could.
+pub(super) fn cut_sleep(original: Option<u64>, slept: Duration) -> Option<String> {
+    let app = original.unwrap_or(KUBERNETES_DEFAULT);
+    let seconds = slept.as_secs();
+    (seconds > app).then(|| {
+        format!("preStop sleep of {seconds}s counts for {app}s: kubelet has always ended it then (drain-min)")
+    })
+}
+
 /// The app's own time and the drain's, one after the other.
 fn extended(app: u64, drain: Duration) -> u64 {
     app.saturating_add(whole_seconds(drain)).saturating_add(AFTER_DRAIN.as_secs())

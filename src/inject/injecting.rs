@@ -83,6 +83,7 @@ impl<'a> Injecting<'a> {
             decide::names_are_free(&pod)?;
         }
         warnings.extend(hooks.warnings.iter().cloned());
+        warnings.extend(grace::cut_sleep(facts::grace(&pod), hooks.slept));
         let times = grace::times(facts::grace(&pod), hooks.slept, &options)
             .map_err(|error| skip(SkipReason::InvalidConfig, misfit(&error)))?;
         let known = |minor| policy.kubernetes.is_none_or(|version| version >= minor);

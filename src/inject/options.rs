@@ -225,6 +225,7 @@ impl Options {
     /// # Errors
     /// There is no such key, or its value can't be read.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), BadOption> {
+        let key = key.strip_prefix(DOMAIN).unwrap_or(key);
         let bad = |expected| BadOption { key: key.to_owned(), value: value.to_owned(), expected };
         match KEYS.iter().find(|known| known.name == key) {
             Some(known) => known.choose(self, value.trim()).map_err(bad),

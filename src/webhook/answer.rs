@@ -29,7 +29,7 @@ use super::{
     settings::InvalidConfig,
     verdict::{self, Outcome, Verdict},
 };
-use crate::{clock::Clock, inject::Policy};
+use crate::{clock::Clock, inject::Policy, inject::SkipReason};
 
 /// The only path, with any query: the API server adds `?timeout=5s`.
 const PATH: &str = "/inject";
@@ -293,7 +293,13 @@ fn log(verdict: &Verdict) {
         Outcome::Injected => tracing::info!(event = "injected", "{summary}"),
         Outcome::Repaired => tracing::info!(event = "repaired", "{summary}"),
         Outcome::Rejected => tracing::warn!(event = "rejected", "{summary}"),
-        Outcome::Skipped(_) => tracing::debug!(event = "skipped", "{summary}"),
+        Outcome::Skipped(SkipReason::InvalidConfig) => {
+            tracing::warn!(event = "skipped", "{summary}");
+        }
+        Outcome::Skipped(reason) if reason.is_asked_for() => {
+            tracing::debug!(event = "skipped", "{summary}");
+        }
+        Outcome::Skipped(_) => tracing::info!(event = "skipped", "{summary}"),
         Outcome::NoPod => tracing::debug!(event = "no_pod", "{summary}"),
     }
 }

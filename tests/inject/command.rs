@@ -17,8 +17,18 @@ pub struct Ran {
     pub err: String,
 }
 
-/// Runs `lameduck` with words of `line` as arguments.
+/// Runs `lameduck` with words of `line` as arguments, for the newest Kubernetes unless they say another one.
 pub fn lameduck(line: &str, input: &str) -> Ran {
+    let is_for_any = !line.starts_with("inject") || line.contains("--kube-version");
+    if is_for_any {
+        exactly(line, input)
+    } else {
+        exactly(&format!("{line} --kube-version 1.36"), input)
+    }
+}
+
+/// Runs `lameduck` with words of `line` as arguments.
+pub fn exactly(line: &str, input: &str) -> Ran {
     let args: Vec<&str> = line.split_whitespace().collect();
     run(Command::new(env!("CARGO_BIN_EXE_lameduck")).args(args), input)
 }

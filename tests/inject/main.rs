@@ -51,6 +51,7 @@ const TESTS: &[(&str, fn())] = &[
     ("opting_out_without_quotes_is_told", streams::opting_out_without_quotes_is_told),
     ("every_kind_is_injected", streams::every_kind_is_injected),
     ("options_are_choices", streams::options_are_choices),
+    ("a_version_that_is_assumed_is_told", streams::a_version_that_is_assumed_is_told),
     (
         "services_and_policies_that_miss_the_sidecar_are_told",
         streams::services_and_policies_are_told,

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::command::{lameduck, values};
+use crate::command::{exactly, lameduck, values};
 
 const POD: &str = "\
 apiVersion: v1
@@ -209,13 +209,12 @@ pub fn opting_out_without_quotes_is_told() {
         let ran = lameduck("inject", &namespace).ok();
         assert!(ran.err.contains(&format!("warning: namespace/a{told}")), "{}", ran.err);
     }
-    let quoted = POD.replace("{name: a}", "{name: a, labels: {lameduck.dev/inject: 'false'}}");
-    let ran = lameduck("inject", &quoted).ok();
-    assert!(
-        ran.err.starts_with("pod/a: skipped: opted-out") && !ran.err.contains("warning"),
-        "{}",
-        ran.err
-    );
+    for (value, reason) in [("'disabled'", "opted-out"), ("'false'", "invalid-config")] {
+        let labels = format!("{{name: a, labels: {{lameduck.dev/inject: {value}}}}}");
+        let ran = lameduck("inject", &POD.replace("{name: a}", &labels)).ok();
+        let skipped = format!("pod/a: skipped: {reason}");
+        assert!(ran.err.starts_with(&skipped) && !ran.err.contains("warning"), "{}", ran.err);
+    }
 }
 
 pub fn every_kind_is_injected() {
@@ -258,6 +257,22 @@ pub fn every_kind_is_injected() {
         "{}",
         ran.err
     );
+}
+
+pub fn a_version_that_is_assumed_is_told() {
+    let note = "note: Kubernetes 1.36 is assumed";
+    let assumed = exactly("inject", POD).ok();
+    assert!(assumed.err.contains(note), "{}", assumed.err);
+    assert_eq!(assumed.out, lameduck("inject", POD).ok().out);
+    for line in [
+        "inject --kube-version 1.36",
+        "inject --native-sidecar true",
+        "inject --set native-sidecar=false",
+    ] {
+        let ran = exactly(line, POD).ok();
+        assert!(!ran.err.contains("note:"), "{line}: {}", ran.err);
+    }
+    assert!(!exactly("inject", "a: 1\n").ok().err.contains("note:"));
 }
 
 pub fn options_are_choices() {

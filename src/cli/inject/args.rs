@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The minor version that is assumed if nobody says one: the newest that this was written for.
-const NEWEST_KUBERNETES: u32 = 36;
+pub(super) const NEWEST_KUBERNETES: u32 = 36;
 
 /// Where Kubernetes runs its own pods; the webhook leaves these alone, too.
 const EXCLUDED_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
@@ -100,6 +100,12 @@ pub enum Format {
 // === impl InjectArgs ===
 
 impl InjectArgs {
+    /// Whether the kind of sidecar rests on a version that nobody gave.
+    pub(super) fn assumes_kubernetes(&self) -> bool {
+        let is_chosen = self.set.iter().any(|(key, _)| key == "native-sidecar");
+        self.kube_version.is_none() && self.native_sidecar.is_none() && !is_chosen
+    }
+
     /// What the options mean together; `hook_token` is what is in the file that they name, if they name one.
     pub(super) fn settings(&self, hook_token: Option<String>) -> Result<Settings, BadOption> {
         let mut defaults = Options::default();

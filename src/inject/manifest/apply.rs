@@ -15,7 +15,7 @@ use super::{
     report::{Entry, Outcome, Report},
     services::{self, Bypass},
 };
-use crate::inject::{Asked, Gate, Injection, Policy, Skip, SkipReason, names::INJECT};
+use crate::inject::{Asked, Gate, Injection, Policy, Skip, names::INJECT};
 
 /// What is done to a pod.
 pub type Core<'a> = &'a dyn Fn(&Value, &Asked<'_>, &Policy) -> Result<Injection, Skip>;
@@ -280,22 +280,8 @@ fn without_template(workload: &Value, template: &str) -> Outcome {
 }
 
 fn skipped(skip: Skip) -> Outcome {
-    let asked_for = match skip.reason {
-        SkipReason::AlreadyInjected | SkipReason::NotRequested | SkipReason::OptedOut => true,
-        SkipReason::ExcludedNamespace
-        | SkipReason::HostNetwork
-        | SkipReason::InvalidConfig
-        | SkipReason::JobOwned
-        | SkipReason::MirrorPod
-        | SkipReason::NoContainers
-        | SkipReason::NoNamedPort
-        | SkipReason::PortEnvValueFrom
-        | SkipReason::PortNotFound
-        | SkipReason::RestartPolicyNever
-        | SkipReason::SidecarExists
-        | SkipReason::Windows => false,
-    };
-    Outcome::Skipped { reason: skip.reason.name(), detail: skip.detail, asked_for }
+    let (reason, asked_for) = (skip.reason.name(), skip.reason.is_asked_for());
+    Outcome::Skipped { reason, detail: skip.detail, asked_for }
 }
 
 /// In the order of the manifests; documents that are no objects and doubtful ones are told, too.

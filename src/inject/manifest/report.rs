@@ -58,6 +58,12 @@ impl Report {
         })
     }
 
+    /// Whether something was injected.
+    #[must_use]
+    pub fn has_injected(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.outcome, Outcome::Injected(_)))
+    }
+
     fn counts(&self) -> String {
         let count = |is: fn(&Outcome) -> bool| {
             self.entries.iter().filter(|entry| is(&entry.outcome)).count()

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{ASKED, native, ordinary, policy, sidecar, skipped, story, variable, with};
-use crate::inject::{Asked, Gate, SkipReason, annotate_skip, inject, uninject};
+use crate::inject::{
+    Asked, Gate, SkipReason, annotate_skip, check_defaults, inject, options::Options, uninject,
+};
 
 // === who ===
 
@@ -13,7 +15,7 @@ fn labels_decide_who_is_injected() {
         (Gate::NotOptedOut, None, None),
         (Gate::NotOptedOut, Some("enabled"), None),
         (Gate::NotOptedOut, Some("disabled"), Some(SkipReason::OptedOut)),
-        (Gate::NotOptedOut, Some("true"), Some(SkipReason::OptedOut)),
+        (Gate::NotOptedOut, Some("true"), Some(SkipReason::InvalidConfig)),
         (Gate::Labelled, None, Some(SkipReason::NotRequested)),
         (Gate::Labelled, Some("enabled"), None),
         (Gate::Labelled, Some("disabled"), Some(SkipReason::OptedOut)),
@@ -25,12 +27,11 @@ fn labels_decide_who_is_injected() {
         let result = inject(&pod, &Asked { gate, ..ASKED }, &policy(36));
         assert_eq!(result.err().map(|skip| skip.reason), reason, "{gate:?} {label:?}");
     }
-    for value in ["disabled", "false"] {
-        assert_eq!(skipped(&with(story(), &[("inject", value)])).reason, SkipReason::OptedOut);
-    }
+    assert_eq!(skipped(&with(story(), &[("inject", "disabled")])).reason, SkipReason::OptedOut);
+    assert_eq!(skipped(&with(story(), &[("inject", "false")])).reason, SkipReason::InvalidConfig);
     let mut unquoted = story();
     unquoted["metadata"]["labels"]["lameduck.dev/inject"] = json!(false);
-    assert_eq!(skipped(&unquoted).reason, SkipReason::OptedOut);
+    assert_eq!(skipped(&unquoted).reason, SkipReason::InvalidConfig);
 }
 
 #[test]
@@ -411,6 +412,11 @@ fn a_hook_that_sleeps_for_ever_counts_for_the_grace_period() {
         assert_eq!(injected["spec"]["terminationGracePeriodSeconds"], 75);
         assert_eq!(variable(&injected, "LAMEDUCK_DRAIN_MIN"), Some("10s"));
     }
+    let long = native(&hook(&json!({ "sleep": { "seconds": 70 } })));
+    assert_eq!(
+        long.warnings,
+        ["preStop sleep of 70s counts for 30s: kubelet has always ended it then (drain-min)"]
+    );
     let mut negative = story();
     negative["spec"]["terminationGracePeriodSeconds"] = json!(-1);
     assert_eq!(native(&negative).pod["spec"]["terminationGracePeriodSeconds"], -1);
@@ -566,6 +572,28 @@ fn a_mesh_that_goes_by_the_old_number_is_a_warning() {
         warnings,
         ["config.linkerd.io/skip-inbound-ports lists 8080; traffic now comes to 15801"]
     );
+}
+
+#[test]
+fn who_chose_something_that_can_t_be_read_is_told_even_without_a_label() {
+    let pod = with(story(), &[("drain-timeout", "8")]);
+    let told = annotate_skip(&pod, &skipped(&pod)).unwrap();
+    let text = told["metadata"]["annotations"]["lameduck.dev/inject-skipped"].as_str().unwrap();
+    assert!(text.contains("drain-timeout=8"), "{text}");
+}
+
+#[test]
+fn defaults_that_no_pod_could_have_are_found_before_the_first() {
+    assert_eq!(check_defaults(&Options::default()), Ok(()));
+    let mut options = Options::default();
+    options.set("drain-timeout", "3s").unwrap();
+    let wrong = check_defaults(&options).unwrap_err();
+    assert!(wrong.detail.contains("drain-min=5s: expected at most drain-timeout=3s"), "{wrong}");
+    let mut particular = Options::default();
+    for (key, value) in [("container", "web"), ("ports", "admin"), ("capture", "swap")] {
+        particular.set(key, value).unwrap();
+    }
+    assert_eq!(check_defaults(&particular), Ok(()));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{FileText, InvalidConfig};
 use crate::{
     config::{Issues, Problem},
     inject::{
-        Policy,
+        self, Policy,
         options::{NativeSidecar, Options},
     },
 };
@@ -55,6 +55,11 @@ pub(super) fn read(path: &str, text: Option<FileText>, issues: &mut Issues) -> O
     let excluded_namespaces = place.namespaces(content.get(EXCLUDED_NAMESPACES));
     let invalid_config = place.invalid_config(content.get(INVALID_CONFIG));
     let defaults = options?;
+    if let Err(wrong) = inject::check_defaults(&defaults) {
+        let problem =
+            Problem::expected(format_args!("choices that fit together: {}", wrong.detail));
+        return place.complain(OPTIONS, problem);
+    }
     let asks_nodes = defaults.native == NativeSidecar::Auto;
     let policy = Policy { defaults, kubernetes: None, excluded_namespaces: excluded_namespaces? };
     Some(File { policy, asks_nodes, invalid_config: invalid_config? })
