@@ -21,7 +21,7 @@ pub fn refusals(manifests: &Manifests<'_>, output: Output) -> Vec<Entry> {
     let refused = documents.filter_map(|(index, document)| {
         let what = refusal(document, index == 0)?;
         let object = format!("{}:{}", document.source, document.chunk.line);
-        let warnings = vec![format!("kubectl refuses {what}")];
+        let warnings = vec![what.to_owned()];
         Some(Entry { object, outcome: Outcome::Untouched, warnings })
     });
     refused.collect()
@@ -36,19 +36,19 @@ fn refusal(document: &Document<'_>, first: bool) -> Option<&'static str> {
     let unmarked = chunk.head.trim_start_matches(BOM);
     // Behind the `...` of another document kubectl does not look.
     if first && unmarked.lines().any(|line| line.starts_with('%')) {
-        return Some("directives before the first document; take them out");
+        return Some("kubectl refuses directives before the first document; take them out");
     }
     if document.changed {
         return None;
     }
     if first && unmarked.trim_start().is_empty() && begins_as_json(chunk.body) {
         return Some(
-            "a stream that begins with `{` and is not JSON to its end, even if only a comma or `---` is too many; \
-             begin it with `---`",
+            "kubectl before 1.33 refuses a stream that begins with `{` and is not JSON to its end, even if only a comma \
+             or `---` is too many; begin it with `---`",
         );
     }
     let glued = unmarked.ends_with("---") && !chunk.body.is_empty();
-    glued.then_some("what stands on the line of a `---`; begin a new line")
+    glued.then_some("kubectl refuses what stands on the line of a `---`; begin a new line")
 }
 
 fn begins_as_json(body: &str) -> bool {
@@ -72,8 +72,8 @@ mod tests {
     #[test]
     fn each_document_is_told_once_where_it_begins() {
         for (text, expected) in [
-            ("{\"a\": 1}\n---\nb: 2\n", "x:1: kubectl refuses a stream"),
-            ("\u{feff} {\"a\": 1,}\n", "x:1: kubectl refuses a stream"),
+            ("{\"a\": 1}\n---\nb: 2\n", "x:1: kubectl before 1.33 refuses a stream"),
+            ("\u{feff} {\"a\": 1,}\n", "x:1: kubectl before 1.33 refuses a stream"),
             ("a: 1\n--- {b: 2}\n", "x:2: kubectl refuses what stands on the line"),
             ("--- {b: 2}\n", "x:1: kubectl refuses what stands on the line"),
             ("# x\n%YAML 1.1\n---\na: 1\n", "x:1: kubectl refuses directives"),
