@@ -37,8 +37,9 @@ const PATH: &str = "/inject";
 const LONGEST_BODY: usize = 8 << 20;
 /// What goes beyond that is read up to here and dropped, so that the client gets to read the answer.
 const LONGEST_WASTE: usize = 64 << 20;
-/// The API server gives up after 30 seconds at most, and mostly after 5.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The API server sends a review in one go, and gives up after 5 seconds: who waits for the room that a stalled body takes
+/// up must be answered before.
+const BODY_TIMEOUT: Duration = Duration::from_secs(3);
 /// All bodies together may have as much, in KiB; who comes later waits.
 const BODIES_KIB: u32 = 32 << 10;
 /// Reviews that are worked on at once. One takes less than a millisecond, and memory in proportion to its size.
@@ -224,7 +225,8 @@ impl CurrentPolicy {
     /// Goes on with the nodes' Kubernetes being this one. Returns whether that is news.
     pub(super) fn set_kubernetes(&self, kubernetes: Option<u32>) -> bool {
         let mut policy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = policy.kubernetes != kubernetes;
+        // One node that can't be read does not make the others' versions unknown.
+        let is_news = kubernetes.is_some() && policy.kubernetes != kubernetes;
         if is_news {
             *policy = Arc::new(Policy { kubernetes, ..Policy::clone(&policy) });
         }

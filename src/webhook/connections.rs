@@ -26,8 +26,8 @@ use super::{
     stage::{Stage, Stages},
 };
 
-/// API servers use one or two each. The rest is room for a flood, which costs some ten MiB at most.
-const MOST: usize = 512;
+/// API servers use one or two each. The rest is room for a flood, which costs 32 MiB at most: an HTTP/2 window each.
+const MOST: usize = 128;
 /// Connections on their way out don't count at once; beyond so many more, newcomers are turned away.
 const LEAVING: usize = 128;
 /// From the accept to the end of the TLS handshake, then to the first request, then to the end of its head: port

@@ -94,5 +94,7 @@ fn the_nodes_version_is_news_once() {
     let current = injector().0.policy.clone();
     assert!(!current.set_kubernetes(None));
     assert!(current.set_kubernetes(Some(33)) && !current.set_kubernetes(Some(33)));
+    assert!(!current.set_kubernetes(None), "what is known stays known");
+    assert_eq!(current.get().kubernetes, Some(33));
     assert_eq!(current.get().kubernetes, Some(33));
 }
