@@ -30,6 +30,8 @@ struct Requests {
     in_work: AtomicUsize,
     /// All that there ever were.
     begun: AtomicU64,
+    /// Those of them that are over.
+    ended: AtomicU64,
     /// Tells the connection to make room.
     leave: Notify,
 }
@@ -69,6 +71,11 @@ impl Traffic {
         self.0.begun.load(SeqCst)
     }
 
+    /// Whether no request was ever brought to its end.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.0.ended.load(SeqCst) == 0
+    }
+
     /// Asks the connection to make room.
     pub(super) fn make_room(&self) {
         self.0.leave.notify_one();
@@ -101,6 +108,7 @@ impl InWork {
 impl Drop for InWork {
     fn drop(&mut self) {
         self.0.0.in_work.fetch_sub(1, SeqCst);
+        self.0.0.ended.fetch_add(1, SeqCst);
         self.1.0.in_work.fetch_sub(1, SeqCst);
     }
 }

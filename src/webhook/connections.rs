@@ -117,11 +117,15 @@ impl Open {
         self.entries.push_back((traffic, task));
     }
 
-    /// The oldest connection that never asked for anything; else the oldest that has nothing to be answered.
+    /// The oldest connection that never asked for anything; else the oldest whose first request is not over, because who
+    /// begins requests and does not go on must not drive out those who have been answered; else the oldest that has nothing
+    /// to be answered. A request that is whole is answered all the same while its connection makes room.
     fn dispensable(&self) -> Option<usize> {
         let first =
             |is: fn(&Traffic) -> bool| self.entries.iter().position(|(traffic, _)| is(traffic));
-        first(|traffic| traffic.begun() == 0).or_else(|| first(|traffic| !traffic.is_busy()))
+        first(|traffic| traffic.begun() == 0)
+            .or_else(|| first(Traffic::is_unproven))
+            .or_else(|| first(|traffic| !traffic.is_busy()))
     }
 
     fn forget(&mut self, ended: Result<(), tokio::task::JoinError>) {

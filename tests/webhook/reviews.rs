@@ -320,6 +320,25 @@ async fn who_is_silent_or_talks_nonsense_does_not_keep_others_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_begins_requests_and_does_not_go_on_keeps_nobody_out() {
+    let (injector, client) = started().await;
+    let body = recorded("deployment-pod.json").to_string();
+    assert_eq!(client.post(body.clone()).await.unwrap().status, 200);
+    let head = b"POST /inject HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{";
+    let mut stalled = Vec::new();
+    // More than there are places.
+    for _ in 0..200 {
+        let mut stream = handshake(injector.webhook, &injector.ca, b"http/1.1").await.unwrap();
+        stream.write_all(head).await.unwrap();
+        stream.flush().await.unwrap();
+        stalled.push(stream);
+    }
+    assert_eq!(client.post(body.clone()).await.unwrap().status, 200, "who was answered stays");
+    let newcomer = injector.connect().await;
+    assert_eq!(newcomer.post(body).await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn webhook_check_tells_whether_pods_would_be_injected() {
     let (injector, _client) = started().await;
     let check = |ca: PathBuf, port: u16, scheme: &str| {
