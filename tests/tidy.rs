@@ -350,7 +350,6 @@ fn no_test_is_ignored() {
 }
 
 /// A sleep on a paused clock takes no time and waits for everything else: it is how such tests say "later".
-/// A sleep on a paused clock takes no time and waits for everything else: it is how such tests say "later".
 #[test]
 fn tests_wait_for_events() {
     let mut sleeping = BTreeMap::new();
