@@ -134,6 +134,10 @@ impl<'a> Cut<'a> {
                     "kubectl does not read what follows `...`; begin the next document with `---`";
                 return Err(Unreadable::new(number, what));
             }
+            (Line::Content, Place::Directives) => {
+                let what = "directives (lines that begin with `%`) must be followed by `---`";
+                return Err(Unreadable::new(number, what));
+            }
             // A `%` inside a document is content, or an error of its own.
             (Line::Content, _) | (Line::Directive, Place::Separated | Place::Body) => {
                 self.place = Place::Body;
@@ -281,6 +285,15 @@ mod tests {
     fn what_kubectl_would_read_past_is_an_error() {
         let error = split("a: 1\n...\nb: 2\n").unwrap_err();
         assert_eq!(error.line, 3);
+    }
+
+    #[test]
+    fn directives_without_a_separator_are_an_error_as_for_kubectl() {
+        let error = split("%YAML 1.1\n# x\na: 1\n").unwrap_err();
+        assert_eq!(error.line, 3);
+        assert!(error.to_string().contains("`---`"), "{error}");
+        // No directive, though it looks like one.
+        assert!(split("a: 1\n---\n%x\n").is_ok());
     }
 
     #[test]

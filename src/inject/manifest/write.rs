@@ -25,12 +25,13 @@ pub fn yaml(value: &Value) -> Result<String, Unwritable> {
     let mut text = String::new();
     serde_saphyr::to_fmt_writer_with_options(&mut text, &Styled(value), options)
         .map_err(|error| Unwritable(error.to_string()))?;
-    // A key of the document itself that begins with dashes would be taken for a separator; no object has such a key.
+    // As it is read from a stream: the library leaves a key of the document itself that begins with dashes plain, and it
+    // would be taken for a separator, or for one with a comment. No object has such a key.
     let chunks = split::split(&text).map_err(|error| Unwritable(error.what))?;
-    if chunks.len() != 1 {
+    let [chunk] = &chunks[..] else {
         return Err(Unwritable("it would be read as several documents".to_owned()));
-    }
-    let again = read::yaml(&text, 1).map_err(|error| Unwritable(error.to_string()))?;
+    };
+    let again = read::read(chunk).map_err(|error| Unwritable(error.to_string()))?;
     match again.doubts.first() {
         None if again.value == *value => Ok(text),
         None => Err(Unwritable("it would be read as something else".to_owned())),
@@ -60,6 +61,8 @@ impl Serialize for Styled<'_> {
         }
     }
 }
+
+// === helpers ===
 
 /// A text that would need quotes anyway, has double ones in it, and nothing that must be escaped.
 fn is_json_like(text: &str) -> bool {
@@ -232,6 +235,7 @@ mod tests {
     fn nothing_that_is_written_is_taken_for_a_separator() {
         assert_eq!(yaml(&json!("---x")).unwrap(), "\"---x\"\n");
         assert!(yaml(&json!({"---x": 1})).is_err());
+        assert!(yaml(&json!({"---# x": "a"})).is_err());
         assert!(yaml(&json!({"a": {"---x": "---x"}})).is_ok());
     }
 
