@@ -49,7 +49,7 @@ pub fn split(text: &str) -> Result<Vec<Chunk<'_>>, Unreadable> {
         cut.line(at, index + 1, line)?;
         at += line.len();
     }
-    Ok(cut.finish())
+    cut.finish()
 }
 
 /// What a line of a YAML stream is, looked at alone.
@@ -125,17 +125,14 @@ impl<'a> Cut<'a> {
                 (self.place, self.body) = (Place::Directives, after);
             }
             (Line::End, Place::Ended) => {}
-            (Line::End, Place::Begun | Place::Directives | Place::Separated | Place::Body) => {
+            (Line::End | Line::Content, Place::Directives) => return Err(undirected(number)),
+            (Line::End, Place::Begun | Place::Separated | Place::Body) => {
                 (self.place, self.end) = (Place::Ended, Some(at + mark));
                 self.body = self.body.max(mark);
             }
             (Line::Content, Place::Ended) => {
                 let what =
                     "kubectl does not read what follows `...`; begin the next document with `---`";
-                return Err(Unreadable::new(number, what));
-            }
-            (Line::Content, Place::Directives) => {
-                let what = "directives (lines that begin with `%`) must be followed by `---`";
                 return Err(Unreadable::new(number, what));
             }
             // A `%` inside a document is content, or an error of its own.
@@ -159,11 +156,14 @@ impl<'a> Cut<'a> {
         (self.place, self.start, self.first_line, self.body) = (Place::Begun, at, next_line, at);
     }
 
-    fn finish(mut self) -> Vec<Chunk<'a>> {
+    fn finish(mut self) -> Result<Vec<Chunk<'a>>, Unreadable> {
+        if self.place == Place::Directives {
+            return Err(undirected(self.first_line));
+        }
         if self.start < self.text.len() {
             self.close(self.text.len(), 0);
         }
-        self.chunks
+        Ok(self.chunks)
     }
 }
 
@@ -197,6 +197,12 @@ impl Line {
 }
 
 // === helpers ===
+
+/// Directives without a document, which kubectl's parser refuses.
+fn undirected(line: usize) -> Unreadable {
+    let what = "directives (lines that begin with `%`) must be followed by `---`";
+    Unreadable::new(line, what)
+}
 
 /// The values of a stream that is JSON from beginning to end, as kubectl guesses it: by its first character.
 fn split_json(text: &str) -> Option<Vec<Chunk<'_>>> {
@@ -292,6 +298,9 @@ mod tests {
         let error = split("%YAML 1.1\n# x\na: 1\n").unwrap_err();
         assert_eq!(error.line, 3);
         assert!(error.to_string().contains("`---`"), "{error}");
+        for text in ["%YAML 1.1\n", "%YAML 1.1\n...\n---\n", "a: 1\n...\n%YAML 1.1\n# x\n"] {
+            assert!(split(text).is_err(), "{text:?}");
+        }
         // No directive, though it looks like one.
         assert!(split("a: 1\n---\n%x\n").is_ok());
     }
