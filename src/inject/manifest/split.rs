@@ -171,6 +171,8 @@ impl<'a> Cut<'a> {
 
 impl Line {
     fn of(line: &str, number: usize) -> Result<Self, Unreadable> {
+        // For a YAML parser a line ends here, too, and content may follow; for kubectl's cutter it does not.
+        let has_lone_return = line.trim_end_matches(['\n', '\r']).contains('\r');
         if let Some(rest) = line.strip_prefix("---") {
             let said = rest.trim();
             let glued = !said.is_empty() && !rest.starts_with([' ', '\t']);
@@ -178,17 +180,24 @@ impl Line {
                 let what = "a line that begins with `---` separates documents; nothing may follow it directly";
                 return Err(Unreadable::new(number, what));
             }
+            if has_lone_return {
+                return Err(lone_return(number));
+            }
             return Ok(Self::Separator { content: !said.is_empty() && !said.starts_with('#') });
         }
         let end = line
             .strip_prefix("...")
             .is_some_and(|rest| rest.trim().is_empty() || rest.starts_with([' ', '\t']));
         let said = line.trim_start();
+        let directive = line.starts_with('%');
+        if (end || directive) && has_lone_return {
+            return Err(lone_return(number));
+        }
         Ok(if end {
             Self::End
-        } else if said.is_empty() || said.starts_with('#') {
+        } else if (said.is_empty() || said.starts_with('#')) && !has_lone_return {
             Self::Blank
-        } else if line.starts_with('%') {
+        } else if directive {
             Self::Directive
         } else {
             Self::Content
@@ -201,6 +210,12 @@ impl Line {
 /// Directives without a document, which kubectl's parser refuses.
 fn undirected(line: usize) -> Unreadable {
     let what = "directives (lines that begin with `%`) must be followed by `---`";
+    Unreadable::new(line, what)
+}
+
+/// A line that readers end at different places.
+fn lone_return(line: usize) -> Unreadable {
+    let what = "a carriage return stands inside this line, which readers disagree on; end lines with line feeds";
     Unreadable::new(line, what)
 }
 
@@ -303,6 +318,15 @@ mod tests {
         }
         // No directive, though it looks like one.
         assert!(split("a: 1\n---\n%x\n").is_ok());
+    }
+
+    #[test]
+    fn a_carriage_return_alone_ends_a_line_for_some() {
+        for text in ["--- # c\ra: 1\n", "%YAML 1.1 # c\r---\na: 1\n", "a: 1\n... # c\rb: 1\n"] {
+            assert!(split(text).unwrap_err().to_string().contains("carriage return"), "{text:?}");
+        }
+        assert_eq!(bodies("# c\ra: 1\n"), ["# c\ra: 1\n"]);
+        assert_eq!(bodies("a: \"x\ry\"\r\n"), ["a: \"x\ry\"\r\n"]);
     }
 
     #[test]
