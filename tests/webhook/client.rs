@@ -67,6 +67,17 @@ impl Client {
     }
 }
 
+/// Whether a request that failed so was never looked at, so that it may be sent elsewhere: the connection had ended before
+/// it was sent, or a GOAWAY without an error came and the stream is none of those below its last id (RFC 9113 §6.8). The
+/// API server sends such requests again, too. A stream that the webhook had taken and then dropped fails as broken.
+pub fn is_unprocessed(error: &hyper::Error) -> bool {
+    let told = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    let gone = told.is_some_and(|error: &h2::Error| {
+        error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+    });
+    gone || error.is_canceled() || error.is_closed()
+}
+
 /// An HTTP/1.1 connection of TLS.
 pub async fn connect_http1(
     webhook: SocketAddr,

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, handshake},
+    client::{Client, handshake, is_unprocessed},
     injector::{Builder, Injector, lameduck},
     reviews::recorded,
 };
@@ -46,8 +46,7 @@ async fn call(injector: Arc<Injector>, calls: Arc<Calls>) {
                     calls.moved.fetch_add(1, SeqCst);
                 }
             }
-            // It was not sent: the connection had been told to end before.
-            Err(error) if error.is_canceled() || (error.is_closed() && client.is_closed()) => {
+            Err(error) if is_unprocessed(&error) => {
                 (client, told) = (injector.connect().await, true);
             }
             Err(error) => panic!("a request was lost: {error:?}"),
