@@ -263,6 +263,7 @@ impl Parts {
             tls: self.tls.clone(),
             clock: self.clock,
             prober: self.prober.clone(),
+            app_containers: self.config.app_containers.clone(),
             user_hooks: UserHooks::new(&self.config.user_prestop, self.trigger.clone()),
             token: self.config.hook_token.clone(),
             readiness_on_termination: self.config.readiness_on_termination,

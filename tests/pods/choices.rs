@@ -12,10 +12,12 @@ use crate::{
     },
     story::{APP, DRAIN_MIN, SIDECAR, Setup, Story},
     trial,
-    world::{World, expect_good_leave},
+    world::{PATIENCE, World, expect_good_leave},
 };
 
 const REPLICAS: usize = 2;
+const HELPER: &str = "helper";
+const HELPER_PORT: u16 = 8081;
 /// As long as the injector's own are.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -33,6 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             calls_the_apps_own_hook_after_the_drain,
             waits_for_an_app_without_a_probe,
             holds_the_apps_helpers,
+            serves_on_when_a_helper_restarts,
             leaves_after_a_sleep,
         ];
     }
@@ -104,17 +107,13 @@ async fn waits_for_an_app_without_a_probe(setup: Setup) {
 }
 
 async fn holds_the_apps_helpers(setup: Setup) {
-    let story = Story::short(setup).change(|manifests| {
-        let containers = manifests.deployment.pointer_mut("/spec/template/spec/containers");
-        let Some(Value::Array(containers)) = containers else { panic!("{manifests:?}") };
-        containers.push(json!({"name": "helper", "image": "helper", "args": ["8081"]}));
-    });
+    let story = with_helper(setup, json!({}));
     let mut world = World::start(&story, REPLICAS).await;
     let load = world.load().await;
     roll(&mut world).await;
     load.stop().await.expect_none_lost();
     for pod in &world.deployment.left {
-        for container in [APP, "helper"] {
+        for container in [APP, HELPER] {
             let timeline = pod.timeline();
             timeline.expect_order(&[
                 (POD, Event::Deleted),
@@ -127,6 +126,45 @@ async fn holds_the_apps_helpers(setup: Setup) {
             assert!(answered.saturating_since(called) >= DRAIN_MIN, "{container}\n{pod}");
         }
     }
+}
+
+/// A log shipper that hiccups is none of the clients' business.
+async fn serves_on_when_a_helper_restarts(setup: Setup) {
+    let own = json!({
+        "livenessProbe": {"httpGet": {"path": "/live/", "port": HELPER_PORT},
+            "periodSeconds": 2, "failureThreshold": 2},
+        "lifecycle": {"preStop": {"httpGet": {"path": "/goodbye/", "port": HELPER_PORT}}},
+    });
+    let world = World::start(&with_helper(setup, own), REPLICAS).await;
+    let load = world.load().await;
+    let pod = Arc::clone(&world.deployment.pods[0]);
+    assert!(world.ask(&pod, HELPER_PORT, "/unhealthy/").await);
+    pod.wait("restarted", PATIENCE, |state| state.containers[HELPER].runs == 2).await;
+    pod.wait_ready(PATIENCE).await;
+    world.wait_for_status(&pod, "phase", &json!("Serving")).await;
+    world.deployment.wait_published(REPLICAS).await;
+    world.more_answers_of(&pod, 50).await;
+    load.stop().await.expect_none_lost();
+
+    let timeline = pod.timeline();
+    timeline.expect_order(&[
+        (HELPER, Event::Unhealthy),
+        (HELPER, Event::HookCalled),
+        (HELPER, Event::HookAnswered),
+        (HELPER, Event::Terminated),
+        (HELPER, Event::Exited),
+        (HELPER, Event::Started),
+    ]);
+    assert_eq!(pod.log(HELPER), ["goodbye"], "its own hook\n{pod}");
+    for container in [APP, SIDECAR] {
+        for event in [Event::Unready, Event::HookCalled, Event::Exited] {
+            assert_eq!(timeline.count(container, event), 0, "{container} {event:?}\n{pod}");
+        }
+    }
+    let log = pod.log(SIDECAR);
+    let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let phases: Vec<_> = lines.filter(|line| line["event"] == "phase").collect();
+    assert!(phases.iter().all(|line| line["to"] == "Serving"), "{phases:#?}\n{pod}");
 }
 
 async fn leaves_after_a_sleep(setup: Setup) {
@@ -143,6 +181,16 @@ async fn leaves_after_a_sleep(setup: Setup) {
 }
 
 // === helpers ===
+
+/// The story with a container more, of which no client knows.
+fn with_helper(setup: Setup, own: Value) -> Story {
+    let mut helper = json!({"name": HELPER, "image": HELPER, "args": [HELPER_PORT.to_string()]});
+    helper.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+    Story::short(setup).change(|manifests| {
+        let containers = manifests.deployment.pointer_mut("/spec/template/spec/containers");
+        containers.unwrap().as_array_mut().unwrap().push(helper);
+    })
+}
 
 /// Rolls the Deployment once and looks at how its pods left.
 async fn roll(world: &mut World) {

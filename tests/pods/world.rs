@@ -86,7 +86,12 @@ impl World {
 
     /// Asks the app itself, behind the sidecar's back; whether it answered.
     pub(crate) async fn ask_app(&self, pod: &Pod, path: &str) -> bool {
-        http::get((pod.ip(), APP_PORT).into(), path, PATIENCE, self.clock).await.is_ok()
+        self.ask(pod, APP_PORT, path).await
+    }
+
+    /// Asks the container that listens on `port`; whether it answered.
+    pub(crate) async fn ask(&self, pod: &Pod, port: u16, path: &str) -> bool {
+        http::get((pod.ip(), port).into(), path, PATIENCE, self.clock).await.is_ok()
     }
 
     /// The status that the sidecar answers.

@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use super::{Reader, TICK, ZERO};
 use crate::{
     config::{
-        ContainerProbe, Upstream, UpstreamCheck, UpstreamProtocol, UserPrestop, issues::Problem,
-        parse, prestop, probes, vars, vars::Var,
+        AppContainers, ContainerProbe, Upstream, UpstreamCheck, UpstreamProtocol, UserPrestop,
+        issues::Problem, parse, prestop, probes, vars, vars::Var,
     },
     lifecycle::ReadinessOnTermination,
 };
@@ -22,6 +22,19 @@ impl Reader<'_> {
 
     pub(super) fn user_prestop(&mut self, host: &str) -> Option<Vec<UserPrestop>> {
         self.document(&vars::USER_PRESTOP, |text| prestop::user_prestop(text, host))
+    }
+
+    pub(super) fn app_containers(&mut self) -> Option<AppContainers> {
+        let names = self.list(&vars::APP_CONTAINERS, container)?;
+        match self.given(&vars::APP_CONTAINERS) {
+            Some(given) if names.is_empty() => {
+                let problem = Problem::expected("at least one container's name");
+                self.issues.add(&vars::APP_CONTAINERS, &given, problem);
+                None
+            }
+            Some(_) => Some(AppContainers::Named(names)),
+            None => Some(AppContainers::All),
+        }
     }
 
     pub(super) fn readiness_poll(&mut self) -> Option<Duration> {
@@ -82,4 +95,15 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+// === helpers ===
+
+fn container(text: &str) -> Result<String, Problem> {
+    if probes::is_container_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(Problem::expected(format_args!(
+        "containers' names such as web,api, but `{text}` can't be one"
+    )))
 }
