@@ -10,7 +10,7 @@ use crate::{
         Pod,
         timeline::{Event, POD},
     },
-    story::{APP, DRAIN_MIN, SIDECAR, Setup, Story},
+    story::{APP, COPIER, DRAIN_MIN, SIDECAR, Setup, Story},
     trial,
     world::{PATIENCE, World, expect_good_leave},
 };
@@ -37,6 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             holds_the_apps_helpers,
             serves_on_when_a_helper_restarts,
             leaves_after_a_sleep,
+            runs_the_apps_own_command_after_the_drain,
         ];
     }
     trials
@@ -180,6 +181,47 @@ async fn leaves_after_a_sleep(setup: Setup) {
     }
 }
 
+async fn runs_the_apps_own_command_after_the_drain(setup: Setup) {
+    const NOTE: &str = "date -u +%Y-%m-%dT%H:%M:%S.%6NZ >> /notes/goodbyes";
+    let story = Story::short(setup)
+        .options(&["--set", "prestop=wrap"])
+        .app(|app| {
+            app["lifecycle"] = json!({"preStop": {"exec": {"command": ["sh", "-c", NOTE]}}});
+            app["volumeMounts"] = json!([{"name": "notes", "mountPath": "/notes"}]);
+        })
+        .change(|manifests| {
+            manifests.deployment["spec"]["template"]["spec"]["volumes"] =
+                json!([{"name": "notes", "emptyDir": {}}]);
+        });
+    let mut world = World::start(&story, REPLICAS).await;
+    let load = world.load().await;
+    roll(&mut world).await;
+    load.stop().await.expect_none_lost();
+    let goodbyes = |pod: &Pod| {
+        std::fs::read_to_string(pod.volume("notes").join("goodbyes")).unwrap_or_default()
+    };
+    for pod in &world.deployment.left {
+        let notes = goodbyes(pod);
+        let [said] = notes.lines().collect::<Vec<_>>()[..] else { panic!("{notes:?}\n{pod}") };
+        // Both have the same form and the same clock.
+        let drained = entered(pod, "Drained");
+        assert!(drained.as_str() < said, "drained at {drained}, said goodbye at {said}\n{pod}");
+        pod.timeline().expect_order(&[
+            (COPIER, Event::Exited),
+            (APP, Event::Started),
+            (APP, Event::HookCalled),
+            (APP, Event::HookAnswered),
+            (APP, Event::Terminated),
+        ]);
+        let [called, answered] = [Event::HookCalled, Event::HookAnswered]
+            .map(|event| pod.timeline().first(APP, event).at);
+        assert!(answered.saturating_since(called) >= DRAIN_MIN, "{pod}");
+    }
+    for pod in &world.deployment.pods {
+        assert_eq!(goodbyes(pod), "", "{pod}");
+    }
+}
+
 // === helpers ===
 
 /// The story with a container more, of which no client knows.
@@ -190,6 +232,15 @@ fn with_helper(setup: Setup, own: Value) -> Story {
         let containers = manifests.deployment.pointer_mut("/spec/template/spec/containers");
         containers.unwrap().as_array_mut().unwrap().push(helper);
     })
+}
+
+/// When the sidecar entered `phase`, as its log says it; not exactly once is a failure.
+fn entered(pod: &Pod, phase: &str) -> String {
+    let log = pod.log(SIDECAR);
+    let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let found = lines.filter(|line| line["event"] == "phase" && line["to"] == phase);
+    let [line] = &found.collect::<Vec<_>>()[..] else { panic!("not once {phase}\n{pod}") };
+    line["timestamp"].as_str().unwrap().to_owned()
 }
 
 /// Rolls the Deployment once and looks at how its pods left.

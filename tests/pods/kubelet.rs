@@ -1,7 +1,7 @@
 //! A kubelet for tests: runs a pod's manifest as processes in a network namespace, and ends it, by kubelet's rules.
 //!
-//! Containers are processes that share the pod's network and nothing else is isolated: images are commands that the
-//! test names, and resources, users and volumes are not looked at. What happens is written to the pod's [`Timeline`].
+//! Containers are processes that share the pod's network and see its volumes; nothing else is isolated: images are
+//! commands that the test names, and resources and users are not looked at. What happens is written to the pod's [`Timeline`].
 //!
 //! Left out of kubelet: gRPC probes and `postStart`, which are refused; `envFrom`; and that it sends a later hook over
 //! the connection of an earlier one. Not here: Services, Deployments, and anything that knows lameduck.
@@ -17,8 +17,9 @@ pub(crate) mod process;
 pub(crate) mod shared;
 pub(crate) mod timeline;
 mod tls;
+mod volumes;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use lameduck::clock::Clock;
 use rustix::process::{Signal, kill_process};
@@ -125,6 +126,11 @@ impl Pod {
     pub(crate) fn log(&self, container: &str) -> Vec<String> {
         let own = self.containers.iter().find(|own| own.spec.name == container);
         own.unwrap_or_else(|| panic!("no container {container}")).log.lines()
+    }
+
+    /// The folder of a volume.
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.shared.volumes.path(name)
     }
 
     /// The processes in the pod's network.

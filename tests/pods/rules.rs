@@ -43,6 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         running::restarts_as_the_policy_says,
         running::runs_init_containers_in_order_and_waits_for_sidecars,
         running::runs_two_pods_on_the_same_ports,
+        running::shares_volumes_between_containers_and_their_commands,
     ]
 }
 

@@ -146,7 +146,7 @@ async fn exchange(
 async fn exec(command: &[String], own: &Own, shared: &Shared) -> Result<Said, String> {
     let log = Log::default();
     let local = shared.settings.local(command);
-    let mut process = Process::start(&shared.network, &shared.name, &local, &own.environment, &log);
+    let mut process = Process::start(&own.enter, &shared.name, &local, &own.environment, &log);
     match process.wait().await {
         exit if exit.is_success() => Ok(Said::Done),
         exit => Err(format!("command {command:?} exited with {exit}: {}", log.lines().join("; "))),

@@ -96,7 +96,7 @@ impl Life {
         let Self { shared, own, .. } = self;
         let name = own.spec.name.as_str();
         let process =
-            Process::start(&shared.network, &shared.name, &own.command, &own.environment, &own.log);
+            Process::start(&own.enter, &shared.name, &own.command, &own.environment, &own.log);
         shared.timeline.add(name, Event::Started, "");
         let has_no_startup_probe = own.spec.startup_probe.is_none();
         shared.set(name, |status| {

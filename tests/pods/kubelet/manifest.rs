@@ -1,6 +1,6 @@
 //! A pod as kubelet gets it: what its manifest says, with the defaults that the API server fills in.
 //!
-//! What a node of ours has no use for (resources, security contexts, volumes) is not read.
+//! What a node of ours has no use for (resources, security contexts) is not read.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,6 +27,8 @@ pub(crate) struct PodSpec {
     #[serde(default)]
     pub(crate) init_containers: Vec<Container>,
     pub(crate) containers: Vec<Container>,
+    #[serde(default)]
+    pub(crate) volumes: Vec<Volume>,
     #[serde(default)]
     pub(crate) restart_policy: RestartPolicy,
     #[serde(
@@ -58,6 +60,8 @@ pub(crate) struct Container {
     pub(crate) env: Vec<Variable>,
     #[serde(default)]
     pub(crate) ports: Vec<ContainerPort>,
+    #[serde(default)]
+    pub(crate) volume_mounts: Vec<VolumeMount>,
     /// Only of init containers: `Always` makes a native sidecar.
     #[serde(default)]
     pub(crate) restart_policy: Option<RestartPolicy>,
@@ -99,6 +103,28 @@ pub(crate) struct ContainerPort {
     #[serde(default)]
     pub(crate) name: Option<String>,
     pub(crate) container_port: u16,
+}
+
+/// A volume, of the only kind there is here.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Volume {
+    pub(crate) name: String,
+    #[serde(rename = "emptyDir")]
+    pub(crate) _empty_dir: EmptyDir,
+}
+
+/// What it is made of is not looked at.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct EmptyDir {}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VolumeMount {
+    pub(crate) name: String,
+    pub(crate) mount_path: String,
+    #[serde(default)]
+    pub(crate) read_only: bool,
 }
 
 /// A port by number, or by a name that a container gives to it.
