@@ -158,6 +158,8 @@ pub(crate) struct Probe {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Lifecycle {
     #[serde(default)]
+    pub(crate) post_start: Option<Handler>,
+    #[serde(default)]
     pub(crate) pre_stop: Option<Handler>,
 }
 
@@ -165,10 +167,22 @@ pub(crate) struct Lifecycle {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Handler {
-    Exec { command: Vec<String> },
+    Exec {
+        command: Vec<String>,
+    },
+    /// Of probes only.
+    Grpc {
+        port: u16,
+        #[serde(default)]
+        service: String,
+    },
     HttpGet(HttpGet),
-    Sleep { seconds: u64 },
-    TcpSocket { port: Port },
+    Sleep {
+        seconds: u64,
+    },
+    TcpSocket {
+        port: Port,
+    },
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -69,6 +69,8 @@ pub(crate) struct Status {
     pub(crate) runs: u32,
     /// Its process, while there is one.
     pub(crate) pid: Option<Pid>,
+    /// This run's postStart hook is over, or there is none: until then the container does not count as running.
+    pub(crate) is_up: bool,
     /// The startup probe of this run has succeeded, or there is none.
     pub(crate) started: bool,
     pub(crate) ready: bool,
@@ -208,7 +210,7 @@ impl State {
 
 impl Status {
     pub(crate) const fn new(role: Role) -> Self {
-        let (started, ready, ended) = (false, false, false);
-        Self { role, runs: 0, pid: None, started, ready, ended, exit: None }
+        let (is_up, started, ready, ended) = (false, false, false, false);
+        Self { role, runs: 0, pid: None, is_up, started, ready, ended, exit: None }
     }
 }
