@@ -12,7 +12,7 @@ use crate::{
     },
     story::{APP, COPIER, DRAIN_MIN, SIDECAR, Setup, Story},
     trial,
-    world::{PATIENCE, World, expect_good_leave},
+    world::{PATIENCE, World, expect_good_leave, report},
 };
 
 const REPLICAS: usize = 2;
@@ -38,6 +38,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             serves_on_when_a_helper_restarts,
             leaves_after_a_sleep,
             runs_the_apps_own_command_after_the_drain,
+            asks_over_grpc_whether_the_app_is_ready,
+            comes_up_though_the_apps_start_hook_fails_once,
         ];
     }
     trials
@@ -183,16 +185,9 @@ async fn leaves_after_a_sleep(setup: Setup) {
 
 async fn runs_the_apps_own_command_after_the_drain(setup: Setup) {
     const NOTE: &str = "date -u +%Y-%m-%dT%H:%M:%S.%6NZ >> /notes/goodbyes";
-    let story = Story::short(setup)
-        .options(&["--set", "prestop=wrap"])
-        .app(|app| {
-            app["lifecycle"] = json!({"preStop": {"exec": {"command": ["sh", "-c", NOTE]}}});
-            app["volumeMounts"] = json!([{"name": "notes", "mountPath": "/notes"}]);
-        })
-        .change(|manifests| {
-            manifests.deployment["spec"]["template"]["spec"]["volumes"] =
-                json!([{"name": "notes", "emptyDir": {}}]);
-        });
+    let story = with_notes(Story::short(setup)).options(&["--set", "prestop=wrap"]).app(|app| {
+        app["lifecycle"] = json!({"preStop": {"exec": {"command": ["sh", "-c", NOTE]}}});
+    });
     let mut world = World::start(&story, REPLICAS).await;
     let load = world.load().await;
     roll(&mut world).await;
@@ -222,7 +217,74 @@ async fn runs_the_apps_own_command_after_the_drain(setup: Setup) {
     }
 }
 
+async fn asks_over_grpc_whether_the_app_is_ready(setup: Setup) {
+    let story = Story::short(setup).app(|app| {
+        app["args"] = json!(["8080", "0", "9090"]);
+        for (probe, service) in [("readinessProbe", "ready"), ("livenessProbe", "live")] {
+            app[probe] = json!({"grpc": {"port": 9090, "service": service},
+                "periodSeconds": 10, "failureThreshold": 2});
+        }
+    });
+    let mut world = World::start(&story, REPLICAS).await;
+    let load = world.load().await;
+    let pod = Arc::clone(&world.deployment.pods[0]);
+    assert!(world.ask_app(&pod, "/unready/").await);
+    world.wait_for_status(&pod, "reasons", &json!(["AppNotReady"])).await;
+    pod.wait("unready", PATIENCE, |state| !state.is_ready()).await;
+    assert!(world.ask_app(&pod, "/unready/").await);
+    pod.wait_ready(PATIENCE).await;
+    world.wait_for_status(&pod, "phase", &json!("Serving")).await;
+    world.deployment.wait_published(REPLICAS).await;
+    world.more_answers_of(&pod, 10).await;
+    roll(&mut world).await;
+    load.stop().await.expect_none_lost();
+    for pod in &world.deployment.left {
+        assert_eq!(pod.timeline().count(APP, Event::Unhealthy), 0, "{pod}");
+    }
+}
+
+/// kubelet ends such a container and calls its preStop hook, which is ours; an ordinary sidecar does not run by then.
+async fn comes_up_though_the_apps_start_hook_fails_once(setup: Setup) {
+    const ONCE: &str = "test -e /notes/told || { touch /notes/told; exit 1; }";
+    let story = with_notes(Story::short(setup)).app(|app| {
+        app["lifecycle"] = json!({"postStart": {"exec": {"command": ["sh", "-c", ONCE]}}});
+    });
+    let mut world = World::start(&story, REPLICAS).await;
+    let load = world.load().await;
+    world.deployment.roll().await;
+    world.deployment.settle().await;
+    load.stop().await.expect_none_lost();
+    for pod in &world.deployment.left {
+        let timeline = pod.timeline();
+        timeline.expect_order(&[
+            (APP, Event::FailedPostStartHook),
+            (APP, Event::HookCalled),
+            (APP, Event::Terminated),
+            (APP, Event::PostStartDone),
+            (POD, Event::Ready),
+            (POD, Event::Deleted),
+            (APP, Event::HookAnswered),
+            (APP, Event::Terminated),
+            (POD, Event::Gone),
+        ]);
+        assert_eq!(timeline.count(APP, Event::Started), 2, "{pod}");
+        assert_eq!(timeline.count(APP, Event::HookGivenUp), 0, "{pod}");
+        assert_eq!(report(pod)["outcome"], "drained", "{pod}");
+    }
+}
+
 // === helpers ===
+
+/// The story with a volume of the app's, at `/notes`.
+fn with_notes(story: Story) -> Story {
+    let mounted = story.app(|app| {
+        app["volumeMounts"] = json!([{"name": "notes", "mountPath": "/notes"}]);
+    });
+    mounted.change(|manifests| {
+        manifests.deployment["spec"]["template"]["spec"]["volumes"] =
+            json!([{"name": "notes", "emptyDir": {}}]);
+    })
+}
 
 /// The story with a container more, of which no client knows.
 fn with_helper(setup: Setup, own: Value) -> Story {
