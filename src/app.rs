@@ -22,7 +22,7 @@ use crate::{
         self, Pressure,
         cgroup::{CGROUPS, Cgroup},
     },
-    proxy::{Context, Workers, upstream::outage::Outages},
+    proxy::{Context, Workers, entry::failures::Failures, upstream::outage::Outages},
     readiness::{Prober, missing::watch_missing, poll::watch_readiness, reach::watch_reach},
     signals::Signals,
     slots::Slots,
@@ -280,6 +280,7 @@ impl Parts {
             pressure: self.pressure.clone(),
             tls: self.tls.clone(),
             outages: Outages::none(self.config.routes.len()),
+            failures: Failures::default(),
         }
     }
 }
