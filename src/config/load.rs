@@ -103,7 +103,7 @@ impl Reader<'_> {
         let max_connection_age = self.limit(&vars::MAX_CONNECTION_AGE);
         let max_requests_per_connection = self.max_requests();
         let app_probes = self.app_probes(host);
-        let app_containers = self.app_containers();
+        let app_containers = self.app_containers(app_probes.as_deref());
         let readiness_poll = self.readiness_poll();
         let upstream_check = self.upstream_check();
         let readiness_on_termination = self.readiness_on_termination();

@@ -24,17 +24,28 @@ impl Reader<'_> {
         self.document(&vars::USER_PRESTOP, |text| prestop::user_prestop(text, host))
     }
 
-    pub(super) fn app_containers(&mut self) -> Option<AppContainers> {
-        let names = self.list(&vars::APP_CONTAINERS, container)?;
-        match self.given(&vars::APP_CONTAINERS) {
-            Some(given) if names.is_empty() => {
-                let problem = Problem::expected("at least one container's name");
-                self.issues.add(&vars::APP_CONTAINERS, &given, problem);
-                None
-            }
-            Some(_) => Some(AppContainers::Named(names)),
-            None => Some(AppContainers::All),
-        }
+    /// The containers of `probes` are among them: the pod is not ready without them.
+    pub(super) fn app_containers(
+        &mut self,
+        probes: Option<&[ContainerProbe]>,
+    ) -> Option<AppContainers> {
+        let var = &vars::APP_CONTAINERS;
+        let names = self.list(var, container)?;
+        let Some(given) = self.given(var) else { return Some(AppContainers::All) };
+        let probed = probes.unwrap_or_default().iter().map(|probe| &probe.container);
+        let missing: Vec<_> = probed.filter(|name| !names.contains(name)).cloned().collect();
+        let problem = if names.is_empty() {
+            Problem::expected("at least one container's name")
+        } else if missing.is_empty() {
+            return Some(AppContainers::Named(names));
+        } else {
+            let (probes, missing) = (vars::APP_PROBES.name, missing.join(", "));
+            Problem::expected(format_args!(
+                "the containers of {probes} among them, but it lacks {missing}"
+            ))
+        };
+        self.issues.add(var, &given, problem);
+        None
     }
 
     pub(super) fn readiness_poll(&mut self) -> Option<Duration> {

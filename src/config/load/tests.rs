@@ -213,6 +213,19 @@ fn every_container_is_the_app_unless_some_are_named() {
     let named = read(&MapVars::new().with("LAMEDUCK_APP_CONTAINERS", "web, api"));
     assert_eq!(named, AppContainers::Named(vec!["web".to_owned(), "api".to_owned()]));
     assert!(named.contains("api") && !named.contains("we"));
+
+    let probes = r#"{"web":{"readiness":{"tcpSocket":{"port":1}}},"api":{"readiness":{"tcpSocket":{"port":2}}}}"#;
+    let with = |names| {
+        let vars = MapVars::new().with("LAMEDUCK_APP_PROBES", probes);
+        Config::from_vars(&vars.with("LAMEDUCK_APP_CONTAINERS", names), &FACTS)
+    };
+    assert!(with("web,api,php-fpm").is_ok());
+    let issues = with("wbe,api").unwrap_err();
+    let [issue] = &issues.iter().map(ToString::to_string).collect::<Vec<_>>()[..] else {
+        panic!("{issues:?}")
+    };
+    let expected = "LAMEDUCK_APP_CONTAINERS=wbe,api: expected the containers of LAMEDUCK_APP_PROBES among them, but it lacks web";
+    assert_eq!(issue, expected);
 }
 
 #[test]
