@@ -31,7 +31,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock::Clock,
-    config::Secret,
+    config::{AppContainers, Secret},
     lifecycle::{
         ReadinessOnTermination,
         driver::{Reports, Trigger, Watch},
@@ -72,6 +72,8 @@ pub struct Context {
     pub clock: Clock,
     /// Asks the app's probes.
     pub prober: Prober,
+    /// Whose hook is the app's.
+    pub app_containers: AppContainers,
     /// Performs the containers' own hooks.
     pub user_hooks: UserHooks,
     /// What hook callers must present from elsewhere than 127.0.0.1 and ::1.

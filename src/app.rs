@@ -22,7 +22,7 @@ use crate::{
         self, Pressure,
         cgroup::{CGROUPS, Cgroup},
     },
-    proxy::{Context, Workers, upstream::outage::Outages},
+    proxy::{Context, Workers, entry::failures::Failures, upstream::outage::Outages},
     readiness::{Prober, missing::watch_missing, poll::watch_readiness, reach::watch_reach},
     signals::Signals,
     slots::Slots,
@@ -263,6 +263,7 @@ impl Parts {
             tls: self.tls.clone(),
             clock: self.clock,
             prober: self.prober.clone(),
+            app_containers: self.config.app_containers.clone(),
             user_hooks: UserHooks::new(&self.config.user_prestop, self.trigger.clone()),
             token: self.config.hook_token.clone(),
             readiness_on_termination: self.config.readiness_on_termination,
@@ -279,6 +280,7 @@ impl Parts {
             pressure: self.pressure.clone(),
             tls: self.tls.clone(),
             outages: Outages::none(self.config.routes.len()),
+            failures: Failures::default(),
         }
     }
 }

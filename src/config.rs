@@ -54,6 +54,8 @@ pub struct Config {
     pub max_requests_per_connection: Option<u64>,
     /// The app's original probes.
     pub app_probes: Vec<ContainerProbe>,
+    /// Whose preStop hook is the app's.
+    pub app_containers: AppContainers,
     /// How often to ask the first readiness probe ourselves; zero means never.
     pub readiness_poll: Duration,
     /// Whether `Starting` waits for an app without probes to accept a connection.
@@ -90,6 +92,15 @@ pub struct Config {
     pub log: Log,
     /// Every variable as it took effect, for the start-up log.
     effective: Vec<Effective>,
+}
+
+/// The containers behind the routes. The others are its helpers: no client misses one that restarts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppContainers {
+    /// Every container, whatever it is called.
+    All,
+    /// Those of these names; never empty.
+    Named(Vec<String>),
 }
 
 /// A variable as it took effect.
@@ -278,6 +289,19 @@ impl Config {
     #[must_use]
     pub fn effective(&self) -> &[Effective] {
         &self.effective
+    }
+}
+
+// === impl AppContainers ===
+
+impl AppContainers {
+    /// Whether `name` is a container behind the routes.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.iter().any(|other| other == name),
+        }
     }
 }
 

@@ -14,6 +14,10 @@ use std::time::Duration;
 
 use crate::units::Uptime;
 
+/// A container's hook without a sign for the whole pod for this long means that the container alone is restarted.
+/// Measured on a cluster, the hooks of one pod arrive within 5 ms of each other; a second covers a busy node.
+pub(crate) const ALONE_AFTER: Duration = Duration::from_secs(1);
+
 /// What the process is doing.
 ///
 /// | | `Starting` | `Serving` | `Shedding` | `Draining` | `Drained` |
@@ -26,6 +30,7 @@ use crate::units::Uptime;
 /// | idle h1 connections | – | idle timeout | kept: their next request is answered with close | kept, then half-closed late, paced, with linger | half-closed |
 /// | requests in flight | served | served | served | served; at the deadline ended in their own protocol | – |
 /// | app's preStop hook (`/prestop/container/…`) | waits | waits | answers after the container-drain rule | waits | answered 200 |
+/// | hook of a container that is not the app's (`LAMEDUCK_APP_CONTAINERS`) | waits 1 s | waits 1 s | waits 1 s | waits | answered 200 |
 /// | `/readyz` | 503 | 200 | 503 | 200 or 503, by `LAMEDUCK_READINESS_ON_TERMINATION` | 503 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -227,6 +232,20 @@ impl Phase {
             Self::Starting | Self::Serving | Self::Draining(_) => HookAnswer::Hold,
             Self::Shedding(shed) => shed.hook,
             Self::Drained(_) => HookAnswer::Release,
+        }
+    }
+
+    /// Row "hook of a container that is not the app's", for one that has waited for `waited`.
+    #[must_use]
+    pub fn helper_hook(&self, waited: Duration) -> HookAnswer {
+        match self {
+            Self::Starting | Self::Serving | Self::Shedding(_) if waited < ALONE_AFTER => {
+                HookAnswer::Hold
+            }
+            Self::Draining(_) => HookAnswer::Hold,
+            Self::Starting | Self::Serving | Self::Shedding(_) | Self::Drained(_) => {
+                HookAnswer::Release
+            }
         }
     }
 

@@ -10,7 +10,7 @@ mod alarm;
 mod conn;
 mod downstream;
 mod due;
-mod entry;
+pub mod entry;
 pub mod error;
 pub mod event_stream;
 pub mod fields;
@@ -54,7 +54,7 @@ use tokio::{
 
 use self::{
     downstream::{Conn, Speaks},
-    entry::{Arrival, Entered},
+    entry::{Arrival, Entered, failures::Failures},
     io::Socket,
     upstream::outage::Outages,
     worker::Worker,
@@ -87,6 +87,8 @@ pub struct Context {
     pub tls: Option<tls::Server>,
     /// Which apps can't be reached.
     pub outages: Outages,
+    /// Which connections have failed before HTTP.
+    pub failures: Failures,
 }
 
 /// A client connection that nobody serves yet.

@@ -2,9 +2,13 @@
 //!
 //! A hook that is refused changes nothing. Who is obeyed is decided in one place, [`verdict`].
 
-use std::sync::{
-    Arc,
-    atomic::Ordering::{AcqRel, Relaxed},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::Ordering::{AcqRel, Relaxed},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -14,10 +18,10 @@ use axum::{
 use http::{HeaderMap, Method, StatusCode, header};
 use subtle::ConstantTimeEq as _;
 
-use super::{Peer, Shared};
+use super::{Context, Peer, Shared};
 use crate::{
-    config::Secret,
-    lifecycle::{HookAnswer, Phase, machine::Input},
+    config::{AppContainers, Secret},
+    lifecycle::{ALONE_AFTER, HookAnswer, Phase, driver::Watch, machine::Input},
     user_prestop::DueHook,
 };
 
@@ -45,6 +49,15 @@ pub(super) enum Refusal {
     NotLoopback,
     /// The caller is elsewhere and its token is missing or wrong.
     Token,
+}
+
+/// Whose hook a container's is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The app: without it the pod can't serve.
+    App,
+    /// Another container: the pod serves on while it is restarted.
+    Helper,
 }
 
 /// Counts a held hook until it is answered or its caller is gone.
@@ -77,15 +90,10 @@ pub(super) async fn container(
     }
     // The name comes from the path: nothing in it may end the line.
     let container = name.escape_debug();
-    let known = shared.context.prober.containers().collect::<Vec<_>>();
-    if !known.is_empty() && !known.contains(&name.as_str()) {
-        // Obeyed all the same: a pod may have containers without a probe. It may also be a slip of the pen.
-        let known = known.join(", ");
-        tracing::info!(%container, known, "LAMEDUCK_APP_PROBES has no container of this name");
-    }
-    tracing::info!(%container, peer = %peer.0, "a container's preStop hook is held");
+    let owner = shared.owner(&name);
+    tracing::info!(%container, peer = %peer.0, %owner, "a container's preStop hook is held");
     let own = shared.context.user_hooks.due(&name, headers.get(header::USER_AGENT));
-    let response = shared.hold(own.as_ref()).await;
+    let response = shared.hold(owner, own.as_ref()).await;
     if own.is_some() && response.status() != StatusCode::OK {
         tracing::warn!(%container, "the container's own preStop hook is cut, or does not take place");
     }
@@ -185,17 +193,35 @@ impl Shared {
         told(&phase.unwrap_or_else(|| self.context.watch.phase()))
     }
 
-    /// Tells the machine that a container's hook came, waits until the phase says release, and has the container's
-    /// `own` hook performed.
-    ///
-    /// The wait begins after the machine has taken the hook in: before, the phase may still say release to the
-    /// hooks of an earlier restart.
-    async fn hold(&self, own: Option<&DueHook>) -> Response {
+    /// Whose the hook of the container `name` is.
+    fn owner(&self, name: &str) -> Owner {
+        let Context { app_containers, prober, .. } = &self.context;
+        if !app_containers.contains(name) {
+            return Owner::Helper;
+        }
+        let known = prober.containers().collect::<Vec<_>>();
+        if *app_containers == AppContainers::All && !known.is_empty() && !known.contains(&name) {
+            // Obeyed all the same: a pod may have containers without a probe. It may also be a slip of the pen.
+            let (container, known) = (name.escape_debug(), known.join(", "));
+            tracing::info!(%container, known, "LAMEDUCK_APP_PROBES has no container of this name");
+        }
+        Owner::App
+    }
+
+    /// Waits until the phase says release to `owner`'s hook, and has the container's `own` hook performed.
+    async fn hold(&self, owner: Owner, own: Option<&DueHook>) -> Response {
         let _waiting = Waiting::new(self);
         let mut watch = self.context.watch.clone();
-        self.context.trigger.tell(Input::ContainerHook).await;
+        if owner == Owner::App {
+            // The wait begins after the machine has taken the hook in: before, the phase may still say release to
+            // the hooks of an earlier restart.
+            self.context.trigger.tell(Input::ContainerHook).await;
+        }
         let released = async {
-            watch.wait_for(|phase| phase.container_hook() == HookAnswer::Release).await;
+            match owner {
+                Owner::App => released(&mut watch, Phase::container_hook).await,
+                Owner::Helper => helper_released(&mut watch).await,
+            }
             if let Some(own) = own {
                 own.perform().await;
             }
@@ -233,6 +259,17 @@ impl Ask {
     }
 }
 
+// === impl Owner ===
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::App => "app",
+            Self::Helper => "helper",
+        })
+    }
+}
+
 // === impl Refusal ===
 
 impl Refusal {
@@ -263,6 +300,20 @@ impl Drop for Waiting<'_> {
 }
 
 // === helpers ===
+
+async fn released(watch: &mut Watch, answer: impl Fn(&Phase) -> HookAnswer) {
+    watch.wait_for(|phase| answer(phase) == HookAnswer::Release).await;
+}
+
+/// The machine is told nothing: only what is known of the pod counts, now and when the hook has stayed alone.
+async fn helper_released(watch: &mut Watch) {
+    tokio::select! {
+        biased;
+        () = released(watch, |phase| phase.helper_hook(Duration::ZERO)) => return,
+        () = tokio::time::sleep(ALONE_AFTER) => {}
+    }
+    released(watch, |phase| phase.helper_hook(ALONE_AFTER)).await;
+}
 
 /// The phase as a line for whoever reads the answer in a terminal.
 fn told(phase: &Phase) -> Response {

@@ -253,6 +253,58 @@ async fn stopping_answers_even_the_hooks_that_nothing_released() {
     assert!(all(&mut hook).await.starts_with("HTTP/1.1 503 "));
 }
 
+// --- a helper's hook: paused time, no sockets ---
+
+/// Whose app is `web` alone.
+fn rig_with_helpers(phase: Phase) -> Rig {
+    let named = AppContainers::Named(vec!["web".to_owned()]);
+    Rig::with(phase, |context| context.app_containers = named)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_helpers_hook_alone_is_answered_after_a_second_and_changes_nothing() {
+    let released = shedding(ShedReason::ContainerRestart, HookAnswer::Release);
+    let manual = shedding(ShedReason::Manual, HookAnswer::Hold);
+    for phase in [Phase::Starting, Phase::Serving, released, manual] {
+        let mut rig = rig_with_helpers(phase);
+        let clock = rig.shared.context.clock;
+        let came = clock.now();
+        let answer = rig.ask_as("GET", "/prestop/container/log", LOOPBACK, None, releasing).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{phase:?}");
+        // In paused time nothing else takes any. Timers have a millisecond's grain.
+        assert_eq!(clock.now().saturating_since(came).as_millis() / 10, 100, "{phase:?}");
+        assert_eq!(text(answer).await, format!("{}\n", phase.name()));
+        assert!(rig.inputs.is_empty() && rig.sent.try_recv().is_err(), "{phase:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_helpers_hook_is_held_with_the_others_when_the_pod_goes_away() {
+    // The sign comes before, with or after the hook, within the second.
+    for sign in [0, 1, 999].map(Duration::from_millis) {
+        let rig = rig_with_helpers(Phase::Serving);
+        let request = request("GET", "/prestop/container/log", LOOPBACK).body(Body::empty());
+        let asked = tower::ServiceExt::oneshot(router(Arc::clone(&rig.shared)), request.unwrap());
+        let mut answer = std::pin::pin!(asked);
+        if !sign.is_zero() {
+            assert!(tokio::time::timeout(sign, answer.as_mut()).await.is_err());
+        }
+        rig.publish.send_replace(Phase::Draining(DEPARTURE));
+        let long = Duration::from_secs(59);
+        assert!(tokio::time::timeout(long, answer.as_mut()).await.is_err(), "held, {sign:?}");
+        rig.publish.send_replace(DRAINED);
+        assert_eq!(answer.await.unwrap().status(), StatusCode::OK, "{sign:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_hook_of_a_container_that_is_named_is_the_apps() {
+    let mut rig = rig_with_helpers(Phase::Serving);
+    let answer = rig.ask_as("GET", "/prestop/container/web", LOOPBACK, None, releasing).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(rig.inputs, [Input::ContainerHook]);
+}
+
 // --- the port ---
 
 #[tokio::test]
@@ -452,6 +504,7 @@ impl Rig {
         let reports = driver::new(machine(), clock, tracker.clone()).2.reports();
         let mut context = Context {
             tls: None,
+            app_containers: AppContainers::All,
             user_hooks: UserHooks::new(&[], trigger.clone()),
             trigger,
             watch,

@@ -103,6 +103,7 @@ impl Reader<'_> {
         let max_connection_age = self.limit(&vars::MAX_CONNECTION_AGE);
         let max_requests_per_connection = self.max_requests();
         let app_probes = self.app_probes(host);
+        let app_containers = self.app_containers(app_probes.as_deref());
         let readiness_poll = self.readiness_poll();
         let upstream_check = self.upstream_check();
         let readiness_on_termination = self.readiness_on_termination();
@@ -132,6 +133,7 @@ impl Reader<'_> {
             max_connection_age: max_connection_age?,
             max_requests_per_connection: max_requests_per_connection?,
             app_probes: app_probes?,
+            app_containers: app_containers?,
             readiness_poll: readiness_poll?,
             upstream_check: upstream_check?,
             readiness_on_termination: readiness_on_termination?,

@@ -102,6 +102,9 @@ vars! {
     /// Without probes the app is ready when it accepts connections.
     APP_PROBES = "LAMEDUCK_APP_PROBES", Off,
         "the app's own probes as JSON, `{\"container\":{\"readiness\":{…kubelet probe…}}}`: http, https, tcp, grpc";
+    /// Who writes hooks by hand writes them for the app; the injector writes some for other containers, too.
+    APP_CONTAINERS = "LAMEDUCK_APP_CONTAINERS", Depends("every container"),
+        "names of the containers behind the routes, comma-separated: the preStop hook of another one is held when the pod goes away, and sheds nothing when that container restarts alone";
     /// kubelet's period is 10 s by default, which is 10 s of requests to an unready app.
     READINESS_POLL = "LAMEDUCK_READINESS_POLL", Value("1s"),
         "ask the first readiness probe this often ourselves; `0s` = only when kubelet asks";

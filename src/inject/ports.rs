@@ -117,6 +117,21 @@ pub(super) fn choose(pod: &Value, options: &Options) -> Result<Ports, Skip> {
     Ok(Ports { admin, captured })
 }
 
+// === impl Ports ===
+
+impl Ports {
+    /// The containers whose ports are taken over, each once.
+    pub(super) fn owners(&self) -> Vec<&str> {
+        let mut owners: Vec<&str> = Vec::new();
+        for port in &self.captured {
+            if !owners.contains(&port.container.as_str()) {
+                owners.push(&port.container);
+            }
+        }
+        owners
+    }
+}
+
 // === impl Declared ===
 
 impl Declared<'_> {

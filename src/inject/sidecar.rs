@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     grace::Times,
     names,
-    options::{Options, Prestop, Shape, UpstreamCheck, UpstreamHost},
+    options::{Capture, Options, Prestop, Shape, UpstreamCheck, UpstreamHost},
     pod::Object,
     ports::{Captured, Ports},
     rewrite::{Probes, http_hook, prestop::Hooks},
@@ -200,6 +200,13 @@ impl Plan<'_> {
             put(&vars::APP_PROBES, document(self.probes));
         } else if options.upstream_check == UpstreamCheck::None {
             put(&vars::UPSTREAM_CHECK, "none".to_owned());
+        }
+        // Whoever leads traffic here by hand may lead it to any container. A pod whose requests need further
+        // containers names them in its own variables.
+        if options.capture != Capture::None
+            && !options.variables.contains_key(vars::APP_CONTAINERS.name)
+        {
+            put(&vars::APP_CONTAINERS, ports.owners().join(","));
         }
         if !self.hooks.calls.is_empty() {
             put(&vars::USER_PRESTOP, document(&self.hooks.calls));

@@ -125,6 +125,26 @@ fn the_table_says_what_the_apps_hook_is_told() {
 }
 
 #[test]
+fn the_table_says_what_a_helpers_hook_is_told() {
+    let row = "hook of a container that is not the app's (`LAMEDUCK_APP_CONTAINERS`)";
+    let almost = Duration::from_millis(999);
+    let told = |phase: &Phase| {
+        [Duration::ZERO, almost, Duration::from_secs(1), Duration::MAX]
+            .map(|waited| phase.helper_hook(waited))
+    };
+    check(row, |cell, phase| {
+        use HookAnswer::{Hold, Release};
+        told(phase)
+            == match cell {
+                "waits" => [Hold; 4],
+                "waits 1 s" => [Hold, Hold, Release, Release],
+                "answered 200" => [Release; 4],
+                other => return unknown(other),
+            }
+    });
+}
+
+#[test]
 fn the_table_says_what_readyz_answers() {
     use ReadinessOnTermination::{Fail, Keep};
     check("`/readyz`", |cell, phase| match cell {

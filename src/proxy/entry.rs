@@ -6,6 +6,8 @@
 //!
 //! Not here: HTTP ([`super::conn`]); where the certificate comes from ([`crate::tls`]).
 
+pub mod failures;
+
 use std::{
     future::{Future as _, poll_fn},
     io,
@@ -18,6 +20,7 @@ use rustix::net::RecvFlags;
 use tokio::{io::Interest, net::TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use self::failures::Step;
 use super::{
     alarm::Alarm,
     downstream::Speaks,
@@ -58,8 +61,8 @@ struct Refused {
 
 #[derive(Debug)]
 enum Why {
-    /// What came is not what must come; how that is counted, and what it was.
-    Fault(Count, String),
+    /// What came is not what must come: which step that was, and what came.
+    Fault(Step, String),
     /// The peer left without a word.
     Left,
 }
@@ -94,10 +97,12 @@ async fn go_through(
             Ok(None) => {}
             Err(why) => return Err(Refused { why, socket: Some(Socket::tcp(stream)) }),
         }
+        worker.failures.passed(Step::ProxyHeader);
     }
     match &worker.tls {
         Some(tls) => {
             let stream = handshake(worker, tls, stream, &arrival.alarm).await?;
+            worker.failures.passed(Step::Tls);
             let speaks = match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => Speaks::Http2,
                 Some(_) => Speaks::Http1,
@@ -126,9 +131,10 @@ impl Arrival {
         worker.tracker.take_back(self.at, self.before);
         match why {
             Why::Left => worker.tracker.add(Count::ClosedByPeer, 1),
-            Why::Fault(count, reason) => {
-                tracing::debug!(peer = %self.peer, reason, "{}", refusal(count));
-                worker.tracker.add(count, 1);
+            Why::Fault(step, reason) => {
+                tracing::debug!(peer = %self.peer, reason, "{step}");
+                worker.failures.note(step, worker.clock.now(), self.peer, &reason);
+                worker.tracker.add(step.count(), 1);
                 worker.tracker.add(Count::ClosedFault, 1);
                 if let Some(socket) = socket {
                     // Otherwise bytes that nobody reads would make a reset of it, and destroy the alert.
@@ -137,14 +143,6 @@ impl Arrival {
                 }
             }
         }
-    }
-}
-
-fn refusal(count: Count) -> &'static str {
-    if count == Count::FaultTls {
-        "closed: the TLS handshake failed"
-    } else {
-        "closed: no PROXY header came that can be used"
     }
 }
 
@@ -160,7 +158,7 @@ async fn header(
     let read = within_limit(worker, alarm, |cx| poll_header(cx, worker, stream, &mut seen)).await;
     read.unwrap_or_else(|| {
         let reason = if seen.is_empty() { "none came" } else { "its end did not come" };
-        Err(fault(Count::FaultProxyHeader, format!("{reason} in time")))
+        Err(fault(Step::ProxyHeader, format!("{reason} in time")))
     })
 }
 
@@ -171,7 +169,7 @@ fn poll_header(
     seen: &mut Vec<u8>,
 ) -> Poll<Result<Option<SocketAddr>, Why>> {
     let broken = |reason: &dyn std::fmt::Display| {
-        Poll::Ready(Err(fault(Count::FaultProxyHeader, reason.to_string())))
+        Poll::Ready(Err(fault(Step::ProxyHeader, reason.to_string())))
     };
     loop {
         if let Err(error) = ready!(stream.poll_read_ready(cx)) {
@@ -236,11 +234,11 @@ async fn handshake(
             Err(Refused { why: Why::Left, socket: None })
         }
         Some(Err((error, records))) => {
-            let why = fault(Count::FaultTls, error.to_string());
+            let why = fault(Step::Tls, error.to_string());
             Err(Refused { why, socket: Some(Socket::tcp(records.into_tcp())) })
         }
         None => {
-            let why = fault(Count::FaultTls, "it was not done in time".to_owned());
+            let why = fault(Step::Tls, "it was not done in time".to_owned());
             Err(Refused { why, socket: None })
         }
     }
@@ -248,8 +246,8 @@ async fn handshake(
 
 // === helpers ===
 
-const fn fault(count: Count, reason: String) -> Why {
-    Why::Fault(count, reason)
+const fn fault(step: Step, reason: String) -> Why {
+    Why::Fault(step, reason)
 }
 
 /// Polls `step` until it is done; `None` if `LAMEDUCK_HEADER_TIMEOUT` is over before.

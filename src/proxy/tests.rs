@@ -41,7 +41,9 @@ fn worker() -> (Workers, Tracker, Driver) {
     let config = Arc::new(config);
     let outages = Outages::none(config.routes.len());
     let all = tracker.clone();
-    let context = Context { config, clock, watch, tracker: all, pressure, tls: None, outages };
+    let failures = Failures::default();
+    let context =
+        Context { config, clock, watch, tracker: all, pressure, tls: None, outages, failures };
     (Workers::spawn(&context).unwrap(), tracker, driver)
 }
 

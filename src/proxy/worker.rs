@@ -12,6 +12,7 @@ use std::{
 use super::{
     Context,
     alarm::Alarms,
+    entry::failures::Failures,
     headers::Closing,
     keep_alive::{Rules, Verdict},
     request::HeadLimits,
@@ -38,6 +39,7 @@ pub(super) struct Worker {
     pub(super) tracker: WorkerTracker,
     pub(super) pressure: Pressure,
     pub(super) tls: Option<tls::Server>,
+    pub(super) failures: Failures,
     pub(super) alarms: Rc<Alarms>,
     pub(super) upstreams: Vec<Upstream>,
     watch: RefCell<Watch>,
@@ -51,7 +53,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(context: &Context, tracker: WorkerTracker, seed: u64) -> Rc<Self> {
-        let Context { config, clock, mut watch, tracker: _, pressure, tls, outages } =
+        let Context { config, clock, mut watch, tracker: _, pressure, tls, outages, failures } =
             context.clone();
         let phase = watch.update();
         let alarms = Alarms::new();
@@ -71,6 +73,7 @@ impl Worker {
             tracker,
             pressure,
             tls,
+            failures,
             alarms,
             upstreams,
             watch: RefCell::new(watch),

@@ -1,6 +1,8 @@
 //! The PROXY protocol: who the client is behind a balancer that passes bytes on. Belongs here: headers good and bad,
 //! slow and missing, and what follows them.
 
+use serde_json::Value;
+
 use crate::support::{
     FakeApp, Http2Client, RawClient, TestPod, assert_about,
     client::get,
@@ -193,4 +195,32 @@ fn health_checks_are_no_faults_and_hold_no_drain() {
     let report = pod.report();
     assert_eq!(report["outcome"], "drained", "{report}");
     assert!(report["duration_ms"].as_u64().unwrap() < 3000, "{report}");
+}
+
+#[test]
+fn the_log_says_that_nobody_sends_a_header_and_stays_silent_about_strangers() {
+    let app = FakeApp::echo();
+    let pod = behind_a_balancer(&app).start();
+    let fail = |bytes: &[u8], faults: u64| {
+        let mut client = pod.client();
+        client.send(bytes);
+        client.expect_eof();
+        eventually("the fault is counted", crate::support::PATIENCE, || {
+            (count(&pod, "fault_proxy_header") == faults).then_some(())
+        });
+    };
+    // Two strangers, then the balancer: that is no row.
+    fail(b"GET / HTTP/1.1\r\n\r\n", 1);
+    fail(b"GET / HTTP/1.1\r\n\r\n", 2);
+    pod.client().send([V1, get("/").as_bytes()].concat()).response().expect(200);
+    fail(b"\x16\x03\x01\x02\x00", 3);
+    fail(b"\x16\x03\x01\x02\x00", 4);
+    fail(b"PROXY UNKNOWN\n", 5);
+    let line = pod.wait_for_log("entry_failures");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["level"], &line["failures"]), (&"WARN".into(), &3.into()), "{line}");
+    assert_eq!(line["reason"], "its line does not end with CRLF", "the last of the row: {line}");
+    assert!(line["message"].as_str().unwrap().contains("LAMEDUCK_PROXY_PROTOCOL"), "{line}");
+    let told = pod.log().iter().filter(|line| line.contains("entry_failures")).count();
+    assert_eq!(told, 1, "{:#?}", pod.log());
 }

@@ -280,3 +280,26 @@ fn plain_http_on_the_port_is_answered_with_an_alert() {
     let expiry = "\nlameduck_tls_certificate_expiry_timestamp_seconds 2524608000\n";
     assert!(metrics.contains(expiry), "{metrics}");
 }
+
+#[test]
+fn the_log_says_once_that_nobody_speaks_tls() {
+    let setting = Setting::new();
+    let app = FakeApp::echo();
+    let pod = setting.mounted.switched_on(TestPod::before(&app)).start();
+    for _ in 0..5 {
+        let mut client = pod.client();
+        client.send(get("/"));
+        client.rest();
+    }
+    wait_for_total(&pod, "fault_tls", 5);
+    let line = pod.wait_for_log("entry_failures");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["level"], &line["failures"]), (&"WARN".into(), &3.into()), "{line}");
+    assert_eq!(line["peer"], "127.0.0.1", "{line}");
+    assert!(line["reason"].as_str().unwrap().contains("corrupt message"), "{line}");
+    assert!(line["message"].as_str().unwrap().contains("LAMEDUCK_TLS_CERT_FILE"), "{line}");
+    pod.terminate();
+    assert_eq!(pod.wait_for_exit(), 0);
+    let told = pod.log().iter().filter(|line| line.contains("entry_failures")).count();
+    assert_eq!(told, 1, "{:#?}", pod.log());
+}

@@ -14,10 +14,17 @@ use std::{
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::support::{FakeApp, Gate, Then, app::Exchange, let_pass};
+use crate::support::{
+    FakeApp, Gate, Then,
+    app::Exchange,
+    http2_app::{Http2App, Settings},
+    let_pass,
+};
 
 /// The two headers that the story's server sets, and that make a balancer keep the connection.
 const KEPT: &str = "Connection: Keep-Alive\r\nKeep-Alive: timeout=30\r\n";
+
+const CHECK: &str = "/grpc.health.v1.Health/Check";
 
 /// What can be turned over from outside.
 #[derive(Clone, Default)]
@@ -27,7 +34,7 @@ struct Switches {
 }
 
 /// Serves until a signal comes: on the port that the first argument names, else on that of `PORT`, else on 8080. The
-/// second argument is how long it takes to start, in milliseconds.
+/// second argument is how long it takes to start, in milliseconds, and on the port that the third names it speaks gRPC.
 #[allow(clippy::disallowed_methods, reason = "an app's own configuration")]
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u16>().ok());
@@ -35,6 +42,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let port = number(0).or(told).unwrap_or(8080);
     let_pass(Duration::from_millis(number(1).unwrap_or(0).into()));
     let switches = Switches::default();
+    let _health = number(2).map(|port| switches.clone().health(port));
     let _app = FakeApp::at(([0, 0, 0, 0], port).into(), move |exchange| switches.answer(exchange));
     // Until the process is told to end, which nobody hears.
     loop {
@@ -73,6 +81,32 @@ impl Switches {
             }
             _ => exchange.reply("404 Not Found", "", b"no such page"),
         }
+    }
+}
+
+impl Switches {
+    /// What `grpc.health.v1.Health` answers on `port` of the services `ready` and `live`; there is no other.
+    fn health(self, port: u16) -> Http2App {
+        Http2App::at(([0, 0, 0, 0], port).into(), Settings::default(), move |mut exchange| {
+            let switches = self.clone();
+            async move {
+                let asked = exchange.body().await;
+                // Behind the message's length, and the service's number and length.
+                let bad = match asked.get(7..) {
+                    Some(b"ready") => Some(&switches.unready),
+                    Some(b"live") => Some(&switches.unhealthy),
+                    Some(_) | None => None,
+                };
+                exchange.head(200, &[("content-type", "application/grpc")]);
+                let Some(bad) = bad.filter(|_| exchange.request.uri.path() == CHECK) else {
+                    return exchange.finish_with(&[("grpc-status", "5")]);
+                };
+                // SERVING or NOT_SERVING.
+                let status = if bad.load(Relaxed) { 2 } else { 1 };
+                exchange.send(&[0, 0, 0, 0, 2, 0x08, status]).await;
+                exchange.finish_with(&[("grpc-status", "0")]);
+            }
+        })
     }
 }
 

@@ -1,13 +1,14 @@
 //! A kubelet for tests: runs a pod's manifest as processes in a network namespace, and ends it, by kubelet's rules.
 //!
-//! Containers are processes that share the pod's network and nothing else is isolated: images are commands that the
-//! test names, and resources, users and volumes are not looked at. What happens is written to the pod's [`Timeline`].
+//! Containers are processes that share the pod's network and see its volumes; nothing else is isolated: images are
+//! commands that the test names, and resources and users are not looked at. What happens is written to the pod's [`Timeline`].
 //!
-//! Left out of kubelet: gRPC probes and `postStart`, which are refused; `envFrom`; and that it sends a later hook over
-//! the connection of an earlier one. Not here: Services, Deployments, and anything that knows lameduck.
+//! Left out of kubelet: `envFrom`, which says nothing about a sidecar that has all its variables in the manifest; and that
+//! kubelet sends a later hook over the connection of an earlier one. Not here: Services, Deployments, and anything that knows lameduck.
 
 mod ending;
 pub(crate) mod environment;
+mod grpc;
 mod handler;
 mod life;
 pub(crate) mod manifest;
@@ -17,8 +18,9 @@ pub(crate) mod process;
 pub(crate) mod shared;
 pub(crate) mod timeline;
 mod tls;
+mod volumes;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use lameduck::clock::Clock;
 use rustix::process::{Signal, kill_process};
@@ -127,6 +129,11 @@ impl Pod {
         own.unwrap_or_else(|| panic!("no container {container}")).log.lines()
     }
 
+    /// The folder of a volume.
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.shared.volumes.path(name)
+    }
+
     /// The processes in the pod's network.
     pub(crate) async fn processes(&self) -> String {
         self.shared.network.processes().await
@@ -205,7 +212,7 @@ async fn run(shared: Arc<Shared>, containers: Vec<Arc<Own>>) {
                 let status = &state.containers[name];
                 let is_next_ones_turn = match own.role {
                     Role::Init => status.ended,
-                    Role::Main => status.runs > 0 || status.ended,
+                    Role::Main => status.is_up || status.ended || status.exit.is_some(),
                     Role::NativeSidecar => status.started,
                 };
                 is_next_ones_turn || state.deleted.is_some()

@@ -28,13 +28,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     trials![
         hooks::calls_hooks_in_the_measured_shape,
+        hooks::ends_what_can_not_be_told_that_it_has_started,
         hooks::goes_on_when_a_hook_fails,
         hooks::runs_other_hooks,
         hooks::takes_every_status_of_a_hook_for_success,
+        hooks::tells_a_container_that_it_has_started_and_waits_for_that,
         ending::does_not_notice_a_second_deletion,
         ending::ends_all_at_once_and_native_sidecars_last_and_backwards,
         ending::gives_at_least_two_seconds_after_sigterm,
         ending::restarts_a_native_sidecar_that_ends_before_its_time,
+        health::asks_for_grpc_health,
         health::probes_in_the_measured_shape,
         health::restarts_what_is_not_alive_and_calls_its_hook_only,
         health::waits_for_thresholds_and_for_all_containers,
@@ -43,6 +46,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         running::restarts_as_the_policy_says,
         running::runs_init_containers_in_order_and_waits_for_sidecars,
         running::runs_two_pods_on_the_same_ports,
+        running::shares_volumes_between_containers_and_their_commands,
     ]
 }
 

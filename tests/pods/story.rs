@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 pub(crate) const APP: &str = "ready-test";
 /// The sidecar's container.
 pub(crate) const SIDECAR: &str = "lameduck";
+/// The init container that hands out the binary.
+pub(crate) const COPIER: &str = "lameduck-copy";
 
 /// A drain of which the story's own parts last seconds: polls of three seconds, rules that lag one.
 const SHORT: [&str; 10] = [

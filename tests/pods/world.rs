@@ -12,7 +12,7 @@ use crate::{
     cluster::{Deployment, Service},
     http,
     kubelet::{Pod, Settings, timeline::Event},
-    story::{APP, Manifests, SIDECAR, Story},
+    story::{APP, COPIER, Manifests, SIDECAR, Story},
 };
 
 /// No single event here takes longer on a busy machine, drains aside.
@@ -86,7 +86,12 @@ impl World {
 
     /// Asks the app itself, behind the sidecar's back; whether it answered.
     pub(crate) async fn ask_app(&self, pod: &Pod, path: &str) -> bool {
-        http::get((pod.ip(), APP_PORT).into(), path, PATIENCE, self.clock).await.is_ok()
+        self.ask(pod, APP_PORT, path).await
+    }
+
+    /// Asks the container that listens on `port`; whether it answered.
+    pub(crate) async fn ask(&self, pod: &Pod, port: u16, path: &str) -> bool {
+        http::get((pod.ip(), port).into(), path, PATIENCE, self.clock).await.is_ok()
     }
 
     /// The status that the sidecar answers.
@@ -124,15 +129,15 @@ impl Drop for World {
 
 // === helpers ===
 
-/// Every image is the story's app, except the sidecar's, whatever that is called.
+/// Every image is the story's app, except that of our own containers, whatever it is called.
 fn images(deployment: &Value) -> BTreeMap<String, Vec<String>> {
     let spec = &deployment["spec"]["template"]["spec"];
     let lists = ["initContainers", "containers"].map(|list| spec[list].as_array());
     let containers = lists.into_iter().flatten().flatten();
     let image = |container: &Value| {
-        let is_sidecar = container["name"] == SIDECAR;
+        let is_ours = [SIDECAR, COPIER].iter().any(|name| container["name"] == *name);
         let lameduck = || vec![env!("CARGO_BIN_EXE_lameduck").to_owned()];
-        let program = if is_sidecar { lameduck() } else { app_command() };
+        let program = if is_ours { lameduck() } else { app_command() };
         (container["image"].as_str().unwrap().to_owned(), program)
     };
     containers.map(image).collect()

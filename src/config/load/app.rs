@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use super::{Reader, TICK, ZERO};
 use crate::{
     config::{
-        ContainerProbe, Upstream, UpstreamCheck, UpstreamProtocol, UserPrestop, issues::Problem,
-        parse, prestop, probes, vars, vars::Var,
+        AppContainers, ContainerProbe, Upstream, UpstreamCheck, UpstreamProtocol, UserPrestop,
+        issues::Problem, parse, prestop, probes, vars, vars::Var,
     },
     lifecycle::ReadinessOnTermination,
 };
@@ -22,6 +22,30 @@ impl Reader<'_> {
 
     pub(super) fn user_prestop(&mut self, host: &str) -> Option<Vec<UserPrestop>> {
         self.document(&vars::USER_PRESTOP, |text| prestop::user_prestop(text, host))
+    }
+
+    /// The containers of `probes` are among them: the pod is not ready without them.
+    pub(super) fn app_containers(
+        &mut self,
+        probes: Option<&[ContainerProbe]>,
+    ) -> Option<AppContainers> {
+        let var = &vars::APP_CONTAINERS;
+        let names = self.list(var, container)?;
+        let Some(given) = self.given(var) else { return Some(AppContainers::All) };
+        let probed = probes.unwrap_or_default().iter().map(|probe| &probe.container);
+        let missing: Vec<_> = probed.filter(|name| !names.contains(name)).cloned().collect();
+        let problem = if names.is_empty() {
+            Problem::expected("at least one container's name")
+        } else if missing.is_empty() {
+            return Some(AppContainers::Named(names));
+        } else {
+            let (probes, missing) = (vars::APP_PROBES.name, missing.join(", "));
+            Problem::expected(format_args!(
+                "the containers of {probes} among them, but it lacks {missing}"
+            ))
+        };
+        self.issues.add(var, &given, problem);
+        None
     }
 
     pub(super) fn readiness_poll(&mut self) -> Option<Duration> {
@@ -82,4 +106,15 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+// === helpers ===
+
+fn container(text: &str) -> Result<String, Problem> {
+    if probes::is_container_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(Problem::expected(format_args!(
+        "containers' names such as web,api, but `{text}` can't be one"
+    )))
 }

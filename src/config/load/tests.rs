@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::*;
 use crate::{
     config::{
-        ContainerProbe, HttpGet, MapVars, PathPattern, Probe, ProbeAction, ReleaseRule,
-        UpstreamAddr, UpstreamCheck, UpstreamProtocol, UserPrestop, vars::Fallback,
+        AppContainers, ContainerProbe, HttpGet, MapVars, PathPattern, Probe, ProbeAction,
+        ReleaseRule, UpstreamAddr, UpstreamCheck, UpstreamProtocol, UserPrestop, vars::Fallback,
     },
     lifecycle::ReadinessOnTermination,
 };
@@ -202,6 +202,30 @@ fn the_containers_own_hooks_are_read() {
     assert!(!format!("{:?}", config.effective()).contains("k3y"));
     let none = MapVars::new().with("LAMEDUCK_USER_PRESTOP", "{}");
     assert_eq!(Config::from_vars(&none, &FACTS).unwrap().user_prestop, []);
+}
+
+#[test]
+fn every_container_is_the_app_unless_some_are_named() {
+    let read = |vars: &MapVars| Config::from_vars(vars, &FACTS).unwrap().app_containers;
+    let all = read(&MapVars::new());
+    assert!(all == AppContainers::All && all.contains("anything"));
+    assert_eq!(read(&MapVars::new().with("LAMEDUCK_APP_CONTAINERS", " ")), AppContainers::All);
+    let named = read(&MapVars::new().with("LAMEDUCK_APP_CONTAINERS", "web, api"));
+    assert_eq!(named, AppContainers::Named(vec!["web".to_owned(), "api".to_owned()]));
+    assert!(named.contains("api") && !named.contains("we"));
+
+    let probes = r#"{"web":{"readiness":{"tcpSocket":{"port":1}}},"api":{"readiness":{"tcpSocket":{"port":2}}}}"#;
+    let with = |names| {
+        let vars = MapVars::new().with("LAMEDUCK_APP_PROBES", probes);
+        Config::from_vars(&vars.with("LAMEDUCK_APP_CONTAINERS", names), &FACTS)
+    };
+    assert!(with("web,api,php-fpm").is_ok());
+    let issues = with("wbe,api").unwrap_err();
+    let [issue] = &issues.iter().map(ToString::to_string).collect::<Vec<_>>()[..] else {
+        panic!("{issues:?}")
+    };
+    let expected = "LAMEDUCK_APP_CONTAINERS=wbe,api: expected the containers of LAMEDUCK_APP_PROBES among them, but it lacks web";
+    assert_eq!(issue, expected);
 }
 
 #[test]
@@ -466,6 +490,13 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("TRUSTED_HOPS", "+1", "expected a whole number from 0 to 255"),
     ("IDLE_TIMEOUT", "0s", "expected at least 1ms"),
     ("IDLE_TIMEOUT", "9000h", "expected no more than a year"),
+    (
+        "APP_CONTAINERS",
+        "web,My_App",
+        "expected containers' names such as web,api, but `My_App` can't be one",
+    ),
+    ("APP_CONTAINERS", "web api", "but `web api` can't be one"),
+    ("APP_CONTAINERS", ",", "expected at least one container's name"),
     ("READINESS_POLL", "1ms", "expected at least 10ms"),
     ("UPSTREAM_CHECK", "off", "expected one of tcp, none"),
     (

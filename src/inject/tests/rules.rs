@@ -382,6 +382,32 @@ fn a_call_of_the_users_is_made_after_the_drain() {
 }
 
 #[test]
+fn the_sidecar_knows_which_containers_are_the_app() {
+    let mut pod = story();
+    let containers = pod["spec"]["containers"].as_array_mut().unwrap();
+    containers.push(json!({ "name": "log-shipper", "image": "a" }));
+    containers.push(json!({ "name": "api", "image": "a", "ports": [
+        { "containerPort": 9001, "name": "http-a" }, { "containerPort": 9002, "name": "http-b" },
+    ] }));
+    let app = |pod: &Value| {
+        let injected = native(pod).pod;
+        let last = &injected["spec"]["containers"][1]["lifecycle"]["preStop"]["httpGet"]["path"];
+        assert_eq!(*last, "/prestop/container/log-shipper", "held when the pod goes away");
+        variable(&injected, "LAMEDUCK_APP_CONTAINERS").map(str::to_owned)
+    };
+    assert_eq!(app(&pod).as_deref(), Some("ready-test,api"));
+    let one = with(pod.clone(), &[("ports", "http-a")]);
+    assert_eq!(app(&one).as_deref(), Some("api"));
+    // Who leads traffic here by hand may lead it to any of them.
+    assert_eq!(app(&with(pod.clone(), &[("capture", "none")])), None);
+    // Some apps consist of more containers than have ports.
+    let env = r#"{"LAMEDUCK_APP_CONTAINERS":"ready-test,log-shipper"}"#;
+    assert_eq!(app(&with(pod.clone(), &[("env", env)])).as_deref(), Some("ready-test,log-shipper"));
+    let wrong = with(pod, &[("env", r#"{"LAMEDUCK_APP_CONTAINERS":"Log_Shipper"}"#)]);
+    assert!(skipped(&wrong).detail.contains("`Log_Shipper` can't be one"));
+}
+
+#[test]
 fn hooks_can_be_wrapped_slept_through_or_left_alone() {
     let command = json!({ "exec": { "command": ["nginx", "-s", "quit"] } });
     let pod = hook(&command);

@@ -4,22 +4,20 @@
 //! liveness or startup probe. In the first case a sign for the whole pod comes within milliseconds; so a hook
 //! that stays [`ALONE_AFTER`] alone is a restart of this container: shed, let the hook go when nothing is in
 //! flight or the container's drain timeout is over, and take traffic again when the app is back.
+//!
+//! Not here: the hooks of other containers than the app's. They tell the machine nothing.
 
 use std::time::Duration;
 
 use crate::{
     lifecycle::{
-        HookAnswer,
+        ALONE_AFTER, HookAnswer,
         budget::Budget,
         machine::{App, Reach},
     },
     tracker::Load,
     units::Uptime,
 };
-
-/// A hook without a sign for the whole pod for this long is a restart. Measured on a cluster, the hooks of one
-/// pod arrive within 5 ms of each other; a second covers a busy node.
-const ALONE_AFTER: Duration = Duration::from_secs(1);
 
 /// A restart counts as over after this, or after the app's own grace period if that is longer, although nobody saw the
 /// app away: it may come back faster than anybody tries to connect. Thirty seconds is Kubernetes' default grace period.

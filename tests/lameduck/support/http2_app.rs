@@ -82,7 +82,16 @@ impl Http2App {
         settings: Settings,
         script: impl Fn(Exchange) -> F + Send + Sync + 'static,
     ) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0".parse().unwrap(), settings, script)
+    }
+
+    /// The same at an address of the test's choice.
+    pub fn at<F: Future<Output = ()> + 'static>(
+        addr: SocketAddr,
+        settings: Settings,
+        script: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Self {
+        let listener = std::net::TcpListener::bind(addr).unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    grpc,
     manifest::{Handler, HttpGet, Scheme},
     process::{Log, Process},
     shared::{Own, Shared},
@@ -60,6 +61,13 @@ pub(crate) async fn call(
             connect(addr).await.map(|_| Said::Done)
         }
         Handler::Exec { command } => exec(command, own, shared).await,
+        Handler::Grpc { port, .. } if purpose == As::Hook => {
+            Err(format!("a hook can't be a gRPC call, and one asks {port}"))
+        }
+        Handler::Grpc { port, service } => {
+            let addr = SocketAddr::from((shared.network.ip, *port));
+            grpc::check(addr, service).await.map(|()| Said::Done)
+        }
         Handler::Sleep { seconds } => {
             shared.let_pass(Duration::from_secs(*seconds)).await;
             Ok(Said::Done)
@@ -81,7 +89,7 @@ async fn http_get(get: &HttpGet, purpose: As, own: &Own, shared: &Shared) -> Res
     }
 }
 
-async fn connect(addr: SocketAddr) -> Result<TcpStream, String> {
+pub(super) async fn connect(addr: SocketAddr) -> Result<TcpStream, String> {
     TcpStream::connect(addr).await.map_err(|error| format!("dial {addr}: {error}"))
 }
 
@@ -146,7 +154,7 @@ async fn exchange(
 async fn exec(command: &[String], own: &Own, shared: &Shared) -> Result<Said, String> {
     let log = Log::default();
     let local = shared.settings.local(command);
-    let mut process = Process::start(&shared.network, &shared.name, &local, &own.environment, &log);
+    let mut process = Process::start(&own.enter, &shared.name, &local, &own.environment, &log);
     match process.wait().await {
         exit if exit.is_success() => Ok(Said::Done),
         exit => Err(format!("command {command:?} exited with {exit}: {}", log.lines().join("; "))),

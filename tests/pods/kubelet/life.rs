@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
+    handler::{As, call},
     manifest::RestartPolicy,
     probe::{Kind, Worker},
     process::{Exit, Process},
@@ -96,19 +97,40 @@ impl Life {
         let Self { shared, own, .. } = self;
         let name = own.spec.name.as_str();
         let process =
-            Process::start(&shared.network, &shared.name, &own.command, &own.environment, &own.log);
+            Process::start(&own.enter, &shared.name, &own.command, &own.environment, &own.log);
         shared.timeline.add(name, Event::Started, "");
-        let has_no_startup_probe = own.spec.startup_probe.is_none();
         shared.set(name, |status| {
             status.runs += 1;
             status.pid = Some(process.pid);
-            status.started = has_no_startup_probe;
         });
-        if has_no_startup_probe {
-            shared.timeline.add(name, Event::StartedUp, "");
-        }
         self.probe();
+        self.post_start();
         process
+    }
+
+    /// Calls the postStart hook, if there is one; it runs beside the process, and a failure ends that. Until it is over
+    /// the container does not count as running: it is not probed, and the next one is not started.
+    fn post_start(&mut self) {
+        let (shared, own) = (Arc::clone(&self.shared), Arc::clone(&self.own));
+        let Some(handler) = own.spec.lifecycle.post_start.clone() else {
+            return come_up(&shared, &own);
+        };
+        let report = self.report.clone();
+        self.health.spawn(async move {
+            let name = &own.spec.name;
+            shared.timeline.add(name, Event::PostStartCalled, "");
+            match call(&handler, As::Hook, &own, &shared).await {
+                Ok(_said) => {
+                    shared.timeline.add(name, Event::PostStartDone, "");
+                    come_up(&shared, &own);
+                }
+                Err(why) => {
+                    shared.timeline.add(name, Event::FailedPostStartHook, why);
+                    // The container may have just ended.
+                    let _nobody_left = report.send(shared.spec.grace);
+                }
+            }
+        });
     }
 
     fn probe(&mut self) {
@@ -153,6 +175,7 @@ impl Life {
         let was = shared.state.borrow().is_ready();
         shared.set(self.name(), |status| {
             status.pid = None;
+            status.is_up = false;
             status.started = false;
             status.ready = false;
             status.exit = Some(exit);
@@ -184,5 +207,20 @@ impl Life {
             self.shared.let_pass(doubled).await;
         }
         self.restarts += 1;
+    }
+}
+
+// === helpers ===
+
+/// The container runs, and may be probed.
+fn come_up(shared: &Shared, own: &Own) {
+    let name = own.spec.name.as_str();
+    let has_no_startup_probe = own.spec.startup_probe.is_none();
+    shared.set(name, |status| {
+        status.is_up = true;
+        status.started = has_no_startup_probe;
+    });
+    if has_no_startup_probe {
+        shared.timeline.add(name, Event::StartedUp, "");
     }
 }

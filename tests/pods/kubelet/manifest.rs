@@ -1,6 +1,6 @@
 //! A pod as kubelet gets it: what its manifest says, with the defaults that the API server fills in.
 //!
-//! What a node of ours has no use for (resources, security contexts, volumes) is not read.
+//! What a node of ours has no use for (resources, security contexts) is not read.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,6 +27,8 @@ pub(crate) struct PodSpec {
     #[serde(default)]
     pub(crate) init_containers: Vec<Container>,
     pub(crate) containers: Vec<Container>,
+    #[serde(default)]
+    pub(crate) volumes: Vec<Volume>,
     #[serde(default)]
     pub(crate) restart_policy: RestartPolicy,
     #[serde(
@@ -58,6 +60,8 @@ pub(crate) struct Container {
     pub(crate) env: Vec<Variable>,
     #[serde(default)]
     pub(crate) ports: Vec<ContainerPort>,
+    #[serde(default)]
+    pub(crate) volume_mounts: Vec<VolumeMount>,
     /// Only of init containers: `Always` makes a native sidecar.
     #[serde(default)]
     pub(crate) restart_policy: Option<RestartPolicy>,
@@ -101,6 +105,28 @@ pub(crate) struct ContainerPort {
     pub(crate) container_port: u16,
 }
 
+/// A volume, of the only kind there is here.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Volume {
+    pub(crate) name: String,
+    #[serde(rename = "emptyDir")]
+    pub(crate) _empty_dir: EmptyDir,
+}
+
+/// What it is made of is not looked at.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct EmptyDir {}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VolumeMount {
+    pub(crate) name: String,
+    pub(crate) mount_path: String,
+    #[serde(default)]
+    pub(crate) read_only: bool,
+}
+
 /// A port by number, or by a name that a container gives to it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(untagged)]
@@ -132,6 +158,8 @@ pub(crate) struct Probe {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Lifecycle {
     #[serde(default)]
+    pub(crate) post_start: Option<Handler>,
+    #[serde(default)]
     pub(crate) pre_stop: Option<Handler>,
 }
 
@@ -139,10 +167,22 @@ pub(crate) struct Lifecycle {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Handler {
-    Exec { command: Vec<String> },
+    Exec {
+        command: Vec<String>,
+    },
+    /// Of probes only.
+    Grpc {
+        port: u16,
+        #[serde(default)]
+        service: String,
+    },
     HttpGet(HttpGet),
-    Sleep { seconds: u64 },
-    TcpSocket { port: Port },
+    Sleep {
+        seconds: u64,
+    },
+    TcpSocket {
+        port: Port,
+    },
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -65,6 +65,11 @@ impl PodNetwork {
         network
     }
 
+    /// Its name, which no other pod's has now.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The processes in it, one id a line.
     pub(crate) async fn processes(&self) -> String {
         batch(&[], &format!("netns pids {}\n", self.name)).await

@@ -55,6 +55,7 @@ impl Worker {
     /// Probes until there is nothing more to find out.
     pub(crate) async fn work(self) {
         let name = &self.own.spec.name;
+        self.shared.until(|state| state.containers[name].is_up).await;
         self.shared.let_pass(self.shared.settings.paced(self.probe.initial_delay)).await;
         if self.kind != Kind::Startup {
             self.shared.until(|state| state.containers[name].started).await;

@@ -13,8 +13,6 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::network::PodNetwork;
-
 /// What every container runtime sets.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -35,18 +33,18 @@ pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 // === impl Process ===
 
 impl Process {
-    /// Starts `command` in `network` with `environment` and what a container runtime adds to it.
+    /// Starts `command`, which `enter` leads into its container, with `environment` and what a container runtime adds to
+    /// it.
     pub(crate) fn start(
-        network: &PodNetwork,
+        enter: &[String],
         hostname: &str,
         command: &[String],
         environment: &BTreeMap<String, String>,
         log: &Log,
     ) -> Self {
-        let [enter, arguments @ ..] = network.enter();
-        let mut child = Command::new(enter)
-            .args(arguments)
-            .args(command)
+        let mut words = enter.iter().chain(command);
+        let mut child = Command::new(words.next().expect("must have a command"))
+            .args(words)
             .env_clear()
             .env("PATH", PATH)
             .env("HOSTNAME", hostname)

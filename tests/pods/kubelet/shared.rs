@@ -13,6 +13,7 @@ use super::{
     network::PodNetwork,
     process::{Exit, Log},
     timeline::{Event, POD, Timeline},
+    volumes::Volumes,
 };
 
 /// A pod's spec, surroundings and state.
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) spec: PodSpec,
     pub(crate) network: PodNetwork,
+    pub(crate) volumes: Volumes,
     pub(crate) timeline: Timeline,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
@@ -30,6 +32,8 @@ pub(crate) struct Shared {
 pub(crate) struct Own {
     pub(crate) spec: Container,
     pub(crate) role: Role,
+    /// What leads a command into the container.
+    pub(crate) enter: Vec<String>,
     pub(crate) command: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) log: Log,
@@ -65,6 +69,8 @@ pub(crate) struct Status {
     pub(crate) runs: u32,
     /// Its process, while there is one.
     pub(crate) pid: Option<Pid>,
+    /// This run's postStart hook is over, or there is none: until then the container does not count as running.
+    pub(crate) is_up: bool,
     /// The startup probe of this run has succeeded, or there is none.
     pub(crate) started: bool,
     pub(crate) ready: bool,
@@ -84,9 +90,10 @@ impl Shared {
         clock: Clock,
     ) -> Arc<Self> {
         let network = PodNetwork::new().await;
+        let volumes = Volumes::new(network.name(), &spec);
         let timeline = Timeline::new(clock);
         let state = watch::Sender::new(State::default());
-        let shared = Self { name, spec, network, timeline, clock, settings, state };
+        let shared = Self { name, spec, network, volumes, timeline, clock, settings, state };
         let containers = shared.containers();
         let known = containers.iter().map(|own| (own.spec.name.clone(), Status::new(own.role)));
         shared.state.send_modify(|state| state.containers = known.collect());
@@ -122,7 +129,9 @@ impl Shared {
             self.settings.local(&expand_all(&spec.command))
         };
         command.extend(expand_all(&spec.args));
-        Own { spec: spec.clone(), role, command, environment, log: Log::default() }
+        let mut enter = self.network.enter().to_vec();
+        enter.extend(self.volumes.enter(&spec.volume_mounts));
+        Own { spec: spec.clone(), role, enter, command, environment, log: Log::default() }
     }
 
     /// Lets time pass that belongs to a rule of kubelet's: a period, a grace, a back-off.
@@ -201,7 +210,7 @@ impl State {
 
 impl Status {
     pub(crate) const fn new(role: Role) -> Self {
-        let (started, ready, ended) = (false, false, false);
-        Self { role, runs: 0, pid: None, started, ready, ended, exit: None }
+        let (is_up, started, ready, ended) = (false, false, false, false);
+        Self { role, runs: 0, pid: None, is_up, started, ready, ended, exit: None }
     }
 }

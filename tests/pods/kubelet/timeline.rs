@@ -14,6 +14,10 @@ pub(crate) const POD: &str = "pod";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Started,
+    PostStartCalled,
+    PostStartDone,
+    /// The event of that name.
+    FailedPostStartHook,
     /// The startup probe succeeded, or there is none.
     StartedUp,
     Ready,

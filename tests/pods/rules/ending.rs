@@ -26,33 +26,40 @@ pub(super) async fn does_not_notice_a_second_deletion() {
 }
 
 pub(super) async fn ends_all_at_once_and_native_sidecars_last_and_backwards() {
-    let hook = |millis: u32, port: u16| {
-        hooked(json!({"httpGet": {"path": format!("/poll?ms={millis}"), "port": port}}))
+    const HELD: [&str; 3] = ["second", "first", "app"];
+    let gates = HELD.map(|name| (name, Gate::default()));
+    let node = FakeApp::at((NODE, 0).into(), {
+        let gates = gates.clone();
+        move |exchange| {
+            let name = exchange.request.target.trim_start_matches('/');
+            gates.iter().find(|(held, _)| *held == name).unwrap().1.wait();
+            exchange.reply("200 OK", "", b"")
+        }
+    });
+    let port = node.addr.port();
+    let held = |name: &str, port_of_app: u16| {
+        let hook = json!({"httpGet": {"path": format!("/{name}"), "port": port, "host": NODE}});
+        app(name, port_of_app, hooked(hook))
     };
     let pod = start(json!({
-        "initContainers": [
-            sidecar(app("first", 8001, hook(300, 8001))),
-            sidecar(app("second", 8002, hook(100, 8002))),
-        ],
-        "containers": [
-            app("app", 8003, hook(1500, 8003)),
-            sh("helper", "exec sleep 60", json!({})),
-        ],
+        "initContainers": [sidecar(held("first", 8001)), sidecar(held("second", 8002))],
+        "containers": [held("app", 8003), sh("helper", "exec sleep 60", json!({}))],
     }))
     .await;
     pod.wait_ready(PATIENCE).await;
-    end(&pod).await;
-    let timeline = pod.timeline();
+    pod.delete(None);
     // All hooks at once, and an ordinary container without one is told to go then.
-    let answered = timeline.first("second", Event::HookAnswered).at;
-    for (container, event) in [
-        ("app", Event::HookCalled),
-        ("first", Event::HookCalled),
-        ("second", Event::HookCalled),
-        ("helper", Event::Terminated),
-    ] {
-        assert!(timeline.first(container, event).at <= answered, "{container}\n{pod}");
+    let timeline = pod.timeline();
+    let came = || (node.requests().len() == HELD.len()).then_some(());
+    crate::until("all hooks", PATIENCE, came).await;
+    let told = || (timeline.count("helper", Event::Terminated) == 1).then_some(());
+    crate::until("the helper's end", PATIENCE, told).await;
+    for (name, gate) in &gates {
+        gate.open();
+        let answered = || (timeline.count(name, Event::HookAnswered) == 1).then_some(());
+        crate::until(&format!("{name}'s hook"), PATIENCE, answered).await;
     }
+    pod.wait_gone(PATIENCE).await;
     timeline.expect_order(&[
         ("second", Event::HookAnswered),
         ("first", Event::HookAnswered),

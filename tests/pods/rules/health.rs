@@ -6,10 +6,38 @@ use super::{PATIENCE, app, end, fetch, hooked, sh, sidecar, start};
 use crate::{
     kubelet::{
         network::NODE,
+        shared::State,
         timeline::{Event, POD},
     },
     support::FakeApp,
 };
+
+pub(super) async fn asks_for_grpc_health() {
+    let probe = |service: &str| json!({"grpc": {"port": 9090, "service": service}, "periodSeconds": 1, "failureThreshold": 2});
+    let mut web =
+        app("web", 8080, json!({"readinessProbe": probe("ready"), "livenessProbe": probe("live")}));
+    web["args"] = json!(["8080", "0", "9090"]);
+    // A service that nobody knows, and an app that speaks something else.
+    let mut unknown = app("unknown", 8081, json!({"readinessProbe": probe("web")}));
+    unknown["readinessProbe"]["grpc"]["port"] = json!(9090);
+    let mut other = app("other", 8082, json!({"readinessProbe": probe("ready")}));
+    other["readinessProbe"]["grpc"]["port"] = json!(8082);
+    let pod = start(json!({"containers": [web, unknown, other]})).await;
+    let is_ready =
+        |name: &'static str, ready| move |state: &State| state.containers[name].ready == ready;
+    pod.wait("ready", PATIENCE, is_ready("web", true)).await;
+    fetch(&pod, "/unready/").await;
+    pod.wait("unready", PATIENCE, is_ready("web", false)).await;
+    fetch(&pod, "/unready/").await;
+    pod.wait("ready again", PATIENCE, is_ready("web", true)).await;
+    fetch(&pod, "/unhealthy/").await;
+    pod.wait("restarted", PATIENCE, |state| state.containers["web"].runs == 2).await;
+    pod.wait("ready after that", PATIENCE, is_ready("web", true)).await;
+    end(&pod).await;
+    for never in ["unknown", "other"] {
+        assert_eq!(pod.timeline().count(never, Event::Ready), 0, "{pod}");
+    }
+}
 
 pub(super) async fn probes_in_the_measured_shape() {
     let node = FakeApp::at((NODE, 0).into(), |exchange| exchange.reply("200 OK", "", b"ok"));

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{PATIENCE, app, end, hooked, sh, start};
+use super::{PATIENCE, app, end, hooked, sh, start, wait_for_line};
 use crate::{
     kubelet::{
         network::NODE,
         timeline::{Event, POD},
     },
-    support::FakeApp,
+    support::{FakeApp, Gate},
 };
 
 pub(super) async fn calls_hooks_in_the_measured_shape() {
@@ -84,4 +84,72 @@ pub(super) async fn takes_every_status_of_a_hook_for_success() {
     assert_eq!(pod.timeline().first("app", Event::HookAnswered).detail, "404");
     assert_eq!(pod.timeline().count("app", Event::FailedPreStopHook), 0);
     pod.timeline().expect_order(&[("app", Event::HookAnswered), ("app", Event::Terminated)]);
+}
+
+pub(super) async fn tells_a_container_that_it_has_started_and_waits_for_that() {
+    let gate = Gate::default();
+    let node = FakeApp::at((NODE, 0).into(), {
+        let gate = gate.clone();
+        move |exchange| {
+            gate.wait();
+            // Whatever the status says.
+            exchange.reply("500 Internal Server Error", "", b"")
+        }
+    });
+    let tell = json!({"httpGet": {"path": "/started", "port": node.addr.port(), "host": NODE}});
+    let run = json!({"exec": {"command": ["sh", "-c", "test \"$A\" = b"]}});
+    // The hook does not keep the process from running, but the next container from being started.
+    let mut first =
+        sh("first", "echo runs; exec sleep 60", json!({"lifecycle": {"postStart": tell}}));
+    first["readinessProbe"] = json!({"exec": {"command": ["true"]}, "periodSeconds": 1});
+    let mut second = sh("second", "exec sleep 60", json!({"lifecycle": {"postStart": run}}));
+    second["env"] = json!([{"name": "A", "value": "b"}]);
+    let pod = start(json!({"containers": [first, second]})).await;
+    wait_for_line(&pod, "first", "runs").await;
+    crate::until("the hook", PATIENCE, || (node.requests().len() == 1).then_some(())).await;
+    gate.open();
+    pod.wait_ready(PATIENCE).await;
+    assert_eq!(node.only().fields.get("User-Agent"), Some("kube-lifecycle/1.33"));
+    pod.timeline().expect_order(&[
+        ("first", Event::Started),
+        ("first", Event::PostStartCalled),
+        ("first", Event::PostStartDone),
+        ("first", Event::StartedUp),
+        ("second", Event::Started),
+        ("second", Event::PostStartDone),
+        (POD, Event::Ready),
+    ]);
+    let done = pod.timeline().first("first", Event::PostStartDone).at;
+    assert!(pod.timeline().first("first", Event::Ready).at >= done, "{pod}");
+    end(&pod).await;
+}
+
+pub(super) async fn ends_what_can_not_be_told_that_it_has_started() {
+    // It succeeds the second time.
+    let tell = json!({"exec": {"command": ["sh", "-c", "test -e /notes/told || { touch /notes/told; exit 1; }"]}});
+    let leave = json!({"exec": {"command": ["sh", "-c", "echo left >> /notes/told"]}});
+    let mut first = sh("first", "exec sleep 60", json!({}));
+    first["lifecycle"] = json!({"postStart": tell, "preStop": leave});
+    first["volumeMounts"] = json!([{"name": "notes", "mountPath": "/notes"}]);
+    let second = sh("second", "exec sleep 60", json!({}));
+    let volumes = json!([{"name": "notes", "emptyDir": {}}]);
+    let pod = start(json!({"containers": [first, second], "volumes": volumes})).await;
+    pod.wait("restarted", PATIENCE, |state| state.containers["first"].runs == 2).await;
+    pod.wait_ready(PATIENCE).await;
+    let told = std::fs::read_to_string(pod.volume("notes").join("told")).unwrap();
+    assert_eq!(told, "left\n", "the preStop hook is called, too\n{pod}");
+    pod.timeline().expect_order(&[
+        ("first", Event::Started),
+        ("first", Event::FailedPostStartHook),
+        ("first", Event::HookCalled),
+        ("first", Event::HookAnswered),
+        ("first", Event::Terminated),
+        ("first", Event::Exited),
+        ("first", Event::Started),
+        ("first", Event::PostStartDone),
+        ("first", Event::Ready),
+        (POD, Event::Ready),
+    ]);
+    assert_eq!(pod.timeline().count("second", Event::Exited), 0, "{pod}");
+    end(&pod).await;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{PATIENCE, app, end, fetch, sh, sidecar, start, template, wait_for_line};
+use super::{PATIENCE, app, end, fetch, sh, sidecar, start, template, wait_for_line, with};
 use crate::kubelet::{
     environment::expand,
     manifest::Port,
@@ -133,4 +133,33 @@ pub(super) async fn runs_two_pods_on_the_same_ports() {
         pod.wait_ready(PATIENCE).await;
         fetch(pod, "/").await;
     }
+}
+
+pub(super) async fn shares_volumes_between_containers_and_their_commands() {
+    let mount = |more: Value| {
+        let mount = json!({"name": "notes", "mountPath": "/notes"});
+        json!({"volumeMounts": [with(mount, more)]})
+    };
+    let writer = sh("writer", "echo written > /notes/note", mount(json!({})));
+    // What one container must not write another one may, and who does not mount it does not see it.
+    let script = "cat /notes/note; echo more >> /notes/note || echo refused; exec sleep 60";
+    let mut reader = sh("reader", script, mount(json!({"readOnly": true})));
+    reader["lifecycle"] =
+        json!({"preStop": {"exec": {"command": ["grep", "written", "/notes/note"]}}});
+    let other = sh("other", "ls -d /notes || echo nothing; exec sleep 60", json!({}));
+    let pod = start(json!({
+        "initContainers": [writer],
+        "containers": [reader, other],
+        "volumes": [{"name": "notes", "emptyDir": {"medium": "Memory"}}],
+    }))
+    .await;
+    wait_for_line(&pod, "reader", "written").await;
+    wait_for_line(&pod, "reader", "refused").await;
+    wait_for_line(&pod, "other", "nothing").await;
+    let folder = pod.volume("notes");
+    assert_eq!(std::fs::read_to_string(folder.join("note")).unwrap(), "written\n");
+    end(&pod).await;
+    pod.timeline().expect_order(&[("reader", Event::HookCalled), ("reader", Event::HookAnswered)]);
+    drop(pod);
+    assert!(!folder.exists(), "{folder:?} is left behind");
 }
