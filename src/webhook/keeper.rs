@@ -44,7 +44,7 @@ pub(super) struct Keeper {
     ca: Option<Box<Ca>>,
     /// Since when that CA is in the `caBundle`.
     trusted_since: Option<Uptime>,
-    /// When the `caBundle` was last found right.
+    /// When the API server was last found to trust what is shown.
     confirmed_at: Option<Uptime>,
 }
 
@@ -110,13 +110,12 @@ impl Keeper {
         let shown = self.shown.leaf().map(|leaf| leaf.ca);
         let mut wanted = vec![certificate.clone()];
         wanted.extend(shown.clone().filter(|shown| *shown != certificate));
-        let was_wrong = self.make_trusted(&wanted, now).await?;
+        let was_wrong = self.make_trusted(&wanted, shown.as_ref(), now).await?;
+        self.confirm();
         let present = self.clock.now();
         if was_wrong || self.trusted_since.is_none() {
             self.trusted_since = Some(present);
         }
-        self.confirmed_at = Some(present);
-        self.shown.set_verified(true);
         let settled = self.trusted_since.map_or(present, |since| since + SETTLE);
         match shown {
             Some(shown) if shown == certificate => Ok(self.objects.check_every),
@@ -179,13 +178,15 @@ impl Keeper {
         Err(KeepError::BusySecret(format!("{namespace}/{name}")))
     }
 
-    /// Whether the `caBundle` had to be put right.
+    /// Whether the `caBundle` had to be put right. While it is, who shows a leaf of a CA that is trusted already can be
+    /// called as before.
     async fn make_trusted(
-        &self,
+        &mut self,
         wanted: &[CertificateDer<'static>],
+        shown: Option<&CertificateDer<'static>>,
         now: u64,
     ) -> Result<bool, KeepError> {
-        let name = &self.objects.webhook_configuration;
+        let name = self.objects.webhook_configuration.clone();
         let configuration = |problem| KeepError::Configuration { name: name.clone(), problem };
         let mut found = self.cluster.configuration(&self.objects).await?;
         for tries in 0..MOST_CONFLICTS {
@@ -193,7 +194,11 @@ impl Keeper {
             let Some(patch) = bundle::patch(&found, wanted, now).map_err(configuration)? else {
                 return Ok(tries > 0);
             };
-            self.shown.set_verified(false);
+            if shown.is_some_and(|ca| bundle::trusts(&found, ca)) {
+                self.confirm();
+            } else {
+                self.shown.set_verified(false);
+            }
             found = match self.cluster.patch_configuration(&self.objects, &patch).await {
                 Ok(patched) => {
                     tracing::info!(event = "ca_bundle", configuration = %name, "the caBundle was put right");
@@ -206,7 +211,13 @@ impl Keeper {
                 Err(error) => return Err(error.into()),
             };
         }
-        Err(KeepError::BusyConfiguration(name.clone()))
+        Err(KeepError::BusyConfiguration(name))
+    }
+
+    /// The API server was found to trust what is shown, or what will be.
+    fn confirm(&mut self) {
+        self.confirmed_at = Some(self.clock.now());
+        self.shown.set_verified(true);
     }
 
     /// What was confirmed too long ago is not known any more.

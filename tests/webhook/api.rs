@@ -35,6 +35,8 @@ pub struct Cluster {
     pub is_away: bool,
     /// Lets so many readers of the Secret go on at the same moment, once each.
     gate: Option<Arc<Barrier>>,
+    /// Holds patches of the configuration: who waits here meets each of them twice, as it comes and as it is obeyed.
+    patch_gate: Option<Arc<Barrier>>,
     /// Certificates that were put into the Secret, PEM.
     pub cas: Vec<String>,
     /// Answers of 409 and 422.
@@ -79,6 +81,7 @@ impl Api {
             nodes: vec!["v1.33.5".to_owned()],
             is_away: false,
             gate: None,
+            patch_gate: None,
             cas: Vec::new(),
             conflicts: 0,
         }));
@@ -112,6 +115,14 @@ impl Api {
     /// Has the first `count` readers of the Secret all see the same.
     pub fn gather(&self, count: usize) {
         self.with(|cluster| cluster.gate = Some(Arc::new(Barrier::new(count))));
+    }
+
+    /// Holds the next patch of the configuration. To wait at the barrier once is to wait until the patch has come, and
+    /// the second time lets it go on.
+    pub fn hold_patch(&self) -> Arc<Barrier> {
+        let gate = Arc::new(Barrier::new(2));
+        self.with(|cluster| cluster.patch_gate = Some(gate.clone()));
+        gate
     }
 
     /// Whom the API server trusts when it calls the webhooks, which is the same for all of them. PEM.
@@ -192,6 +203,11 @@ async fn get_configuration(State(cluster): State<Shared>) -> Response {
 }
 
 async fn patch_configuration(State(cluster): State<Shared>, body: Bytes) -> Response {
+    let gate = cluster.lock().unwrap().patch_gate.take();
+    if let Some(gate) = gate {
+        gate.wait().await;
+        gate.wait().await;
+    }
     let mut cluster = cluster.lock().unwrap();
     let patch: json_patch::Patch = serde_json::from_slice(&body).unwrap();
     let mut configuration = cluster.configuration.clone();

@@ -125,6 +125,36 @@ async fn without_an_api_server_it_is_not_ready_and_with_one_it_becomes_so() {
     assert_eq!(client.post(review).await.unwrap().status, 200, "whoever comes is served");
 }
 
+/// What it says of itself: whether it is ready, and whether it is trusted.
+async fn readiness(injector: &Injector) -> (u16, bool) {
+    let (_, metrics) = injector.health("/metrics").await.unwrap();
+    let is_trusted = metrics.contains("\nlameduck_injector_ca_bundle_verified 1\n");
+    (injector.health("/readyz").await.unwrap().0, is_trusted)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_second_ca_is_added_who_is_trusted_already_stays_ready() {
+    let api = Api::start().await;
+    let injector = replica(&api).await;
+    let held = api.hold_patch();
+    let key = KeyPair::generate().unwrap();
+    api.with(|cluster| cluster.set_ca(&ca(&key, 365), &key.serialize_pem()));
+    held.wait().await;
+    assert_eq!(readiness(&injector).await, (200, true), "the CA of what is shown is in the bundle");
+    held.wait().await;
+    eventually("both are trusted", async || (count(&api.bundle()) == 2).then_some(())).await;
+
+    let held = api.hold_patch();
+    api.with(|cluster| cluster.set_bundle(&json!("")));
+    held.wait().await;
+    assert_eq!(readiness(&injector).await, (503, false), "nobody trusts us");
+    held.wait().await;
+    eventually("it is trusted again", async || {
+        (readiness(&injector).await == (200, true)).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_that_is_about_to_expire_is_replaced_under_load_without_a_failure() {
     let api = Api::start().await;
