@@ -7,6 +7,7 @@
 mod activity;
 mod answer;
 mod bundle;
+mod calendar;
 mod certs;
 mod cluster;
 mod connections;
@@ -124,7 +125,7 @@ async fn work(
     let mut tasks = JoinSet::new();
     let identity = identify(settings, clock, &mut tasks).await?;
     if settings.asks_nodes {
-        let cluster = Cluster::connect(settings.kubeconfig.as_deref()).await;
+        let cluster = Cluster::connect(settings.kubeconfig.as_deref(), clock).await;
         let cluster = cluster.map_err(RunError::Nodes)?;
         tasks.spawn(watch_nodes(cluster, policy.clone()));
     }
@@ -187,7 +188,7 @@ async fn identify(
             Ok(Identity::Files(server))
         }
         Certs::SelfManaged(objects) => {
-            let cluster = Cluster::connect(settings.kubeconfig.as_deref()).await?;
+            let cluster = Cluster::connect(settings.kubeconfig.as_deref(), clock).await?;
             let shown = Shown::default();
             tasks.spawn(Keeper::new(cluster, objects.clone(), shown.clone(), clock).run());
             Ok(Identity::self_managed(shown))

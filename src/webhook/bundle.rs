@@ -88,7 +88,7 @@ pub(super) fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     certificates
 }
 
-/// Whether it is a certificate that has not expired.
+/// Whether it is a certificate that has not expired. One that is not valid yet harms nobody.
 pub(super) fn is_valid(certificate: &CertificateDer<'_>, now: u64) -> bool {
     certificate::parse(certificate).is_some_and(|parsed| parsed.not_after.unix > now)
 }

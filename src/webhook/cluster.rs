@@ -4,19 +4,23 @@
 
 use std::{path::Path, time::Duration};
 
-use http::{Method, Request, header};
+use http::{Method, Request, Response, header};
 use kube::{
     Client, Config,
+    client::{ClientBuilder, DynBody},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
+use tower::util::MapResponseLayer;
 
 use super::{
+    calendar::Calendar,
     nodes::{Oldest, Page},
     settings::SelfManaged,
 };
+use crate::clock::Clock;
 
 /// An API server that is well answers within a second.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +32,7 @@ const NODES_PER_PAGE: usize = 50;
 #[derive(Clone)]
 pub(super) struct Cluster {
     client: Client,
+    calendar: Calendar,
 }
 
 /// Nobody knows how to reach the API server.
@@ -74,7 +79,10 @@ impl Cluster {
     ///
     /// # Errors
     /// Nobody knows how to reach it.
-    pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Self, ConnectError> {
+    pub(super) async fn connect(
+        kubeconfig: Option<&Path>,
+        clock: Clock,
+    ) -> Result<Self, ConnectError> {
         let mut config = match kubeconfig {
             Some(path) => {
                 let told =
@@ -87,7 +95,20 @@ impl Cluster {
         };
         // Who calls decides when to try again, and readiness shows that it is necessary.
         config.default_retry = false;
-        Client::try_from(config).map(|client| Self { client }).map_err(ConnectError::Client)
+        let calendar = Calendar::new(clock);
+        let learning = calendar.clone();
+        let learn = move |answer: Response<Box<DynBody>>| {
+            learning.learn(answer.headers());
+            answer
+        };
+        let client = ClientBuilder::try_from(config).map_err(ConnectError::Client)?;
+        let client = client.with_layer(&MapResponseLayer::new(learn)).build();
+        Ok(Self { client, calendar })
+    }
+
+    /// What time it is for the API server, in seconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.calendar.now()
     }
 
     /// The Secret with the CA.

@@ -16,10 +16,7 @@ use super::{
     secret::{self, Found},
     settings::SelfManaged,
 };
-use crate::{
-    clock::{self, Clock},
-    units::Uptime,
-};
+use crate::{clock::Clock, units::Uptime};
 
 /// From the moment a CA is in the `caBundle` to the moment its leaf is shown. API servers learn of it by a watch,
 /// mostly within a second; nothing is lost by waiting, because the old leaf is good.
@@ -77,7 +74,7 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         let mut backoff = *BACKOFF.start();
         loop {
-            let pause = match self.look(clock::unix_seconds()).await {
+            let pause = match self.look().await {
                 Ok(pause) => {
                     backoff = *BACKOFF.start();
                     pause
@@ -97,10 +94,11 @@ impl Keeper {
         }
     }
 
-    /// Puts right what is not. Returns when to look again. `now` is in seconds since 1970.
-    async fn look(&mut self, now: u64) -> Result<Duration, KeepError> {
-        self.renew(now)?;
-        let ca = self.find_ca(now).await?;
+    /// Puts right what is not. Returns when to look again.
+    async fn look(&mut self) -> Result<Duration, KeepError> {
+        self.renew(self.cluster.now())?;
+        let ca = self.find_ca().await?;
+        let now = self.cluster.now();
         let is_new = self.ca.as_ref().is_none_or(|known| known.certificate != ca.certificate);
         if is_new {
             self.trusted_since = None;
@@ -131,7 +129,7 @@ impl Keeper {
 
     /// A new leaf of the same CA, when it is time. It needs nobody's consent.
     fn renew(&self, now: u64) -> Result<(), CertError> {
-        let is_due = |leaf: &Leaf, ca: &Ca| leaf.renew_at <= now && leaf.ca == ca.certificate;
+        let is_due = |leaf: &Leaf, ca: &Ca| leaf.is_due(now) && leaf.ca == ca.certificate;
         match (self.shown.leaf(), &self.ca) {
             (Some(leaf), Some(ca)) if is_due(&leaf, ca) => self.show_leaf(now),
             (_, _) => Ok(()),
@@ -151,10 +149,12 @@ impl Keeper {
     }
 
     /// The CA in the Secret, which is made if there is none, or none for much longer.
-    async fn find_ca(&self, now: u64) -> Result<Box<Ca>, KeepError> {
+    async fn find_ca(&self) -> Result<Box<Ca>, KeepError> {
         let SelfManaged { namespace, secret: name, .. } = &self.objects;
         for _ in 0..MOST_CONFLICTS {
             let secret = self.cluster.secret(&self.objects).await?;
+            // Now that it has answered, its clock is known.
+            let now = self.cluster.now();
             let (why, older) = match secret::read(&secret, &self.names, now) {
                 Found::Usable(ca) => return Ok(ca),
                 Found::Replace { why, older } => (why, older),
@@ -165,7 +165,7 @@ impl Keeper {
                 Ok(_) => {
                     tracing::info!(
                         event = "ca_created", secret = %format_args!("{namespace}/{name}"), %why,
-                        expires = %ca.expires, "a new CA is in the Secret"
+                        expires = %ca.not_after.text, "a new CA is in the Secret"
                     );
                     return Ok(Box::new(ca));
                 }

@@ -3,18 +3,20 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use axum::{
     Json, Router,
     body::Bytes,
     extract::{Request, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use lameduck::clock::unix_seconds;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Barrier};
 
@@ -31,6 +33,8 @@ pub struct Cluster {
     pub configuration: Value,
     /// kubelets' versions.
     pub nodes: Vec<String>,
+    /// By how many seconds its clock is ahead of ours.
+    pub ahead: u64,
     /// Answers 503 to everything.
     pub is_away: bool,
     /// Lets so many readers of the Secret go on at the same moment, once each.
@@ -79,6 +83,7 @@ impl Api {
             secret,
             configuration,
             nodes: vec!["v1.33.5".to_owned()],
+            ahead: 0,
             is_away: false,
             gate: None,
             patch_gate: None,
@@ -96,6 +101,7 @@ impl Api {
             )
             .route("/api/v1/nodes", get(get_nodes))
             .layer(middleware::from_fn_with_state(cluster.clone(), away))
+            .layer(middleware::from_fn_with_state(cluster.clone(), dated))
             .with_state(cluster.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -171,6 +177,14 @@ async fn away(State(cluster): State<Shared>, request: Request, next: Next) -> Re
         return status(StatusCode::SERVICE_UNAVAILABLE, "away");
     }
     next.run(request).await
+}
+
+async fn dated(State(cluster): State<Shared>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let now = UNIX_EPOCH + Duration::from_secs(unix_seconds() + cluster.lock().unwrap().ahead);
+    let date = httpdate::fmt_http_date(now).parse().unwrap();
+    response.headers_mut().insert(header::DATE, date);
+    response
 }
 
 async fn get_secret(State(cluster): State<Shared>) -> Response {

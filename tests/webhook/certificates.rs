@@ -6,9 +6,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
+use lameduck::clock::unix_seconds;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -35,12 +36,16 @@ fn count(pem: &str) -> usize {
 
 /// The certificate of a CA that expires in so many days, as an older version of ours may have left it. PEM.
 fn ca(key: &KeyPair, days: u64) -> String {
-    #[allow(clippy::disallowed_methods, reason = "certificates are dated by the calendar")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = unix_seconds();
+    ca_between(key, now - DAY, now + days * DAY)
+}
+
+/// The certificate of a CA that is valid from one second to another, counted from 1970. PEM.
+fn ca_between(key: &KeyPair, from: u64, to: u64) -> String {
     let mut params = CertificateParams::new(vec![]).unwrap();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + Duration::from_secs(now - DAY);
-    params.not_after = epoch + Duration::from_secs(now + days * DAY);
+    params.not_before = epoch + Duration::from_secs(from);
+    params.not_after = epoch + Duration::from_secs(to);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     params.self_signed(key).unwrap().pem()
@@ -222,6 +227,53 @@ async fn a_certificate_in_files_is_replaced_when_they_change() {
     assert_ne!(after.await.shown, before.shown);
     let review = recorded("deployment-pod.json").to_string();
     assert_eq!(before.post(review).await.unwrap().status, 200, "connections go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_not_valid_yet_is_replaced_once_and_stays_trusted() {
+    let api = Api::start().await;
+    let (key, now) = (KeyPair::generate().unwrap(), unix_seconds());
+    let ahead = ca_between(&key, now + 3 * DAY, now + 3000 * DAY);
+    api.with(|cluster| {
+        cluster.set_ca(&ahead, &key.serialize_pem());
+        cluster.set_bundle(&crate::reviews::base64(&ahead));
+    });
+    api.gather(2);
+    let (one, other) = tokio::join!(replica(&api), replica(&api));
+    assert_eq!(api.with(|cluster| cluster.cas.len()), 1, "one CA was put");
+    eventually("it is said why", async || {
+        (one.logs("its CA is not valid before") || other.logs("its CA is not valid before"))
+            .then_some(())
+    })
+    .await;
+    assert!(count(&api.bundle()) == 2 && api.bundle().contains(ahead.trim()));
+    for injector in [&one, &other] {
+        assert!(Client::connect(injector.webhook, &ahead).await.is_err(), "a leaf of the old one");
+        let client = Client::connect(injector.webhook, &api.bundle()).await.unwrap();
+        let review = recorded("deployment-pod.json").to_string();
+        assert_eq!(client.post(review).await.unwrap().status, 200);
+    }
+}
+
+/// To the API server it makes no difference whose clock is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_clock_is_wrong_goes_by_that_of_the_api_server() {
+    const AHEAD: u64 = 20 * 365 * DAY;
+    let api = Api::start().await;
+    // What is in the Secret was good for as long as our own clock says that it is.
+    let key = KeyPair::generate().unwrap();
+    api.with(|cluster| {
+        cluster.set_ca(&ca(&key, 3000), &key.serialize_pem());
+        cluster.ahead = AHEAD;
+    });
+    let injector = replica(&api).await;
+    injector.until_logged("\"event\":\"clock_differs\"").await;
+    let bundle = api.bundle();
+    let client = Client::connect_ahead(injector.webhook, &bundle, AHEAD).await.unwrap();
+    let review = recorded("deployment-pod.json").to_string();
+    assert_eq!(client.post(review).await.unwrap().status, 200);
+    assert!(Client::connect(injector.webhook, &bundle).await.is_err(), "by our clock it is early");
+    assert_eq!(api.with(|cluster| cluster.cas.len()), 1, "one new CA");
 }
 
 /// A webhook is no API server, but it speaks TLS, and its 404 is an answer.

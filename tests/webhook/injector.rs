@@ -165,10 +165,14 @@ impl Injector {
         status.await.code().unwrap()
     }
 
+    /// Whether a line of the log contains `text`.
+    pub fn logs(&self, text: &str) -> bool {
+        self.log.lock().unwrap().iter().any(|line| line.contains(text))
+    }
+
     /// Waits for a line of the log that contains `text`.
     pub async fn until_logged(&self, text: &str) {
-        let is_logged = || self.log.lock().unwrap().iter().any(|line| line.contains(text));
-        eventually(text, async || is_logged().then_some(())).await;
+        eventually(text, async || self.logs(text).then_some(())).await;
     }
 }
 
