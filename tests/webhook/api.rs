@@ -33,6 +33,10 @@ pub struct Cluster {
     pub configuration: Value,
     /// kubelets' versions.
     pub nodes: Vec<String>,
+    /// Answers 403 to who asks for them.
+    pub nodes_are_forbidden: bool,
+    /// Holds the first list of nodes until somebody else waits, too.
+    pub nodes_gate: Option<Arc<Barrier>>,
     /// By how many seconds its clock is ahead of ours.
     pub ahead: u64,
     /// Answers 503 to everything.
@@ -83,6 +87,8 @@ impl Api {
             secret,
             configuration,
             nodes: vec!["v1.33.5".to_owned()],
+            nodes_are_forbidden: false,
+            nodes_gate: None,
             ahead: 0,
             is_away: false,
             gate: None,
@@ -238,7 +244,16 @@ async fn patch_configuration(State(cluster): State<Shared>, body: Bytes) -> Resp
 async fn get_nodes(State(cluster): State<Shared>, request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default();
     let from = query.split_once("continue=").map_or(0, |(_, from)| from.parse().unwrap());
-    let nodes = cluster.lock().unwrap().nodes.clone();
+    let (nodes, is_forbidden, gate) = {
+        let mut cluster = cluster.lock().unwrap();
+        (cluster.nodes.clone(), cluster.nodes_are_forbidden, cluster.nodes_gate.take())
+    };
+    if let Some(gate) = gate {
+        gate.wait().await;
+    }
+    if is_forbidden {
+        return status(StatusCode::FORBIDDEN, "nodes is forbidden");
+    }
     let page = nodes.iter().skip(from).take(2);
     let node = |version| json!({"metadata": {"name": "n"}, "status": {"nodeInfo": {"kubeletVersion": version}}});
     let items: Vec<Value> = page.map(node).collect();

@@ -20,12 +20,12 @@ use crate::{
     eventually,
     injector::{Builder, Injector, pair},
     load::{Report, paced},
-    reviews::{recorded, sidecar},
+    reviews::recorded,
 };
 
 const DAY: u64 = 86_400;
 
-async fn replica(api: &Api) -> Injector {
+pub async fn replica(api: &Api) -> Injector {
     Builder::self_managed(api).start().until_ready().await
 }
 
@@ -52,7 +52,7 @@ fn ca_between(key: &KeyPair, from: u64, to: u64) -> String {
 }
 
 /// The pod that the injector makes of a recorded one.
-async fn injected(injector: &Injector, api: &Api) -> Value {
+pub async fn injected(injector: &Injector, api: &Api) -> Value {
     let client = Client::connect(injector.webhook, &api.bundle()).await.unwrap();
     crate::reviews::injected(&client, &recorded("deployment-pod.json")).await
 }
@@ -115,7 +115,8 @@ async fn without_an_api_server_it_is_not_ready_and_with_one_it_becomes_so() {
     injector.until_logged("certificates_failed").await;
     assert_eq!(injector.health("/livez").await.unwrap().0, 200);
     let (status, why) = injector.health("/readyz").await.unwrap();
-    assert_eq!((status, why.as_str()), (503, "no certificate yet\n"));
+    let lacking = "no certificate yet\nthe nodes' versions are not known yet\n";
+    assert_eq!((status, why.as_str()), (503, lacking));
     api.with(|cluster| cluster.is_away = false);
     let injector = injector.until_ready().await;
     // What was found right is not known any more when nobody has confirmed it for a while.
@@ -285,20 +286,5 @@ async fn the_api_server_is_reached_over_tls_and_must_show_the_right_certificate(
         let injector = Builder::outside(&kubeconfig(&server, Some(ca))).start();
         injector.until_logged(expected).await;
         assert_eq!(injector.health("/readyz").await.unwrap().0, 503);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_oldest_node_decides_what_kind_of_sidecar_there_is() {
-    for (nodes, list) in [
-        (&["v1.34.0", "v1.33.5", "v1.33.1"][..], "initContainers"),
-        (&["v1.34.0", "v1.33.5", "v1.31.4+k3s1"][..], "containers"),
-    ] {
-        let api = Api::start().await;
-        api.with(|cluster| cluster.nodes = nodes.iter().map(|&version| version.into()).collect());
-        let injector = replica(&api).await;
-        injector.until_logged("\"event\":\"nodes\"").await;
-        let pod = injected(&injector, &api).await;
-        assert_eq!(sidecar(&pod).map(|(list, _)| list), Some(list), "{nodes:?}");
     }
 }

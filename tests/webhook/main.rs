@@ -16,6 +16,7 @@ mod end;
 mod goldens;
 mod injector;
 mod load;
+mod nodes;
 mod reviews;
 
 use std::time::Duration;
