@@ -13,6 +13,7 @@ mod cluster;
 mod connections;
 mod counts;
 mod flags;
+mod handshakes;
 mod health;
 mod identity;
 mod keeper;
@@ -39,7 +40,7 @@ use self::{
     activity::Activity,
     answer::{CurrentPolicy, Injector},
     cluster::Cluster,
-    connections::{Port, serve},
+    connections::{Port, Tls, serve},
     counts::Counts,
     health::Health,
     identity::{Identity, Shown},
@@ -129,16 +130,17 @@ async fn work(
     tracing::info!(
         event = "listening", webhook = %webhook.local_addr()?, health = %health.local_addr()?, "listening"
     );
-    let counts = Arc::new(Counts::new(matches!(identity, Identity::SelfManaged { .. })));
+    let looks_after_bundle = matches!(identity, Identity::SelfManaged { .. });
+    let counts = Arc::new(Counts::new(looks_after_bundle, clock));
     let injector = Injector::new(policy, settings.invalid_config, Arc::clone(&counts), clock);
     let (director, stages) = stages();
     let activity = Activity::new(clock);
-    let answer = Health { identity: identity.clone(), settled, counts };
+    let tls = Some(Tls { identity: identity.clone(), handshakes: counts.handshakes() });
+    let answer = Health { identity, settled, counts };
     let (port, own) = (stages.clone(), Activity::new(clock));
-    let port = Port { identity: None, answer, stages: port, activity: own };
+    let port = Port { tls: None, answer, stages: port, activity: own };
     tasks.spawn("health port", serve(health, port));
-    let (identity, answer) = (Some(identity), injector);
-    let port = Port { identity, answer, stages, activity: activity.clone() };
+    let port = Port { tls, answer: injector, stages, activity: activity.clone() };
     tasks.spawn(WEBHOOK, serve(webhook, port));
     let ended = leave(tasks, &director, &activity, clock, told).await;
     tracing::info!(event = "exit", ?ended, "the process ends");

@@ -167,7 +167,12 @@ impl Injector {
 
     /// Whether a line of the log contains `text`.
     pub fn logs(&self, text: &str) -> bool {
-        self.log.lock().unwrap().iter().any(|line| line.contains(text))
+        self.count_logged(text) > 0
+    }
+
+    /// How many lines of the log contain `text`.
+    pub fn count_logged(&self, text: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count()
     }
 
     /// Waits for a line of the log that contains `text`.

@@ -14,6 +14,7 @@ mod certificates;
 mod client;
 mod end;
 mod goldens;
+mod handshakes;
 mod injector;
 mod load;
 mod nodes;

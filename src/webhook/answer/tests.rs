@@ -8,8 +8,9 @@ use crate::inject::options::Options;
 fn injector() -> Injector {
     let policy =
         Policy { defaults: Options::default(), kubernetes: None, excluded_namespaces: vec![] };
-    let counts = Arc::new(Counts::new(true));
-    Injector::new(CurrentPolicy::new(policy), InvalidConfig::Warn, counts, Clock::start())
+    let clock = Clock::start();
+    let counts = Arc::new(Counts::new(true, clock));
+    Injector::new(CurrentPolicy::new(policy), InvalidConfig::Warn, counts, clock)
 }
 
 fn post(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
