@@ -294,6 +294,7 @@ fn log(verdict: &Verdict) {
         Outcome::Injected => tracing::info!(event = "injected", "{summary}"),
         Outcome::Repaired => tracing::info!(event = "repaired", "{summary}"),
         Outcome::Rejected => tracing::warn!(event = "rejected", "{summary}"),
+        Outcome::TooMany => tracing::warn!(event = "skipped", "{summary}"),
         Outcome::Skipped(SkipReason::InvalidConfig) => {
             tracing::warn!(event = "skipped", "{summary}");
         }

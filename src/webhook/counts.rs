@@ -20,6 +20,9 @@ use crate::{clock::Clock, inject::SkipReason, metrics::Format};
 /// Bounds in seconds. A review takes about a millisecond; the API server gives up after five seconds by default.
 const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// Why a pod is skipped that has too many JSON values to be looked at; all other reasons are [`SkipReason`]s.
+const TOO_MANY: &str = "too-many-values";
+
 type Label = [(&'static str, &'static str); 1];
 
 /// The counts. They are written by requests and by scrapes.
@@ -56,8 +59,8 @@ impl Counts {
         for result in ["injected", "skipped", "repaired", "failed", "rejected"] {
             drop(requests.get_or_create(&[("result", result)]));
         }
-        for reason in SkipReason::ALL {
-            drop(Family::<Label, Counter>::get_or_create(&skipped, &[("reason", reason.name())]));
+        for reason in SkipReason::ALL.into_iter().map(SkipReason::name).chain([TOO_MANY]) {
+            drop(Family::<Label, Counter>::get_or_create(&skipped, &[("reason", reason)]));
         }
         registry.register(
             "requests",
@@ -106,6 +109,10 @@ impl Counts {
             Ended::Decided(Outcome::Repaired) => "repaired",
             Ended::Decided(Outcome::Skipped(reason)) => {
                 self.skipped.get_or_create(&[("reason", reason.name())]).inc();
+                "skipped"
+            }
+            Ended::Decided(Outcome::TooMany) => {
+                self.skipped.get_or_create(&[("reason", TOO_MANY)]).inc();
                 "skipped"
             }
             Ended::Decided(Outcome::NoPod) => "skipped",
