@@ -162,6 +162,17 @@ async fn while_a_second_ca_is_added_who_is_trusted_already_stays_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_fails_is_said_once_unless_the_clients_own_lines_are_asked_for() {
+    let api = Api::start().await;
+    api.with(|cluster| cluster.is_away = true);
+    let quiet = Builder::self_managed(&api).start();
+    quiet.until_logged("certificates_failed").await;
+    let verbose = Builder::self_managed(&api).argument("--log=info,kube_client=error").start();
+    verbose.until_logged("certificates_failed").await;
+    assert_eq!((quiet.logs("kube_client"), verbose.logs("kube_client")), (false, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ca_that_is_about_to_expire_is_replaced_under_load_without_a_failure() {
     let api = Api::start().await;
     let key = KeyPair::generate().unwrap();

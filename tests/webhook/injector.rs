@@ -99,6 +99,11 @@ impl Builder {
         self
     }
 
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(self) -> Injector {
         let mut child = lameduck()
