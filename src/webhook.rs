@@ -39,6 +39,7 @@ use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use self::{
     activity::Activity,
     answer::{CurrentPolicy, Injector},
+    calendar::Calendar,
     cluster::Cluster,
     connections::{Port, Tls, serve},
     counts::Counts,
@@ -123,8 +124,9 @@ async fn work(
     let clock = Clock::start();
     let policy = CurrentPolicy::new(settings.policy.clone());
     let mut tasks = Tasks::default();
-    let identity = identify(settings, clock, &mut tasks).await?;
-    let settled = ask_nodes(settings, &policy, clock, &mut tasks).await?;
+    let calendar = Calendar::new(clock);
+    let identity = identify(settings, clock, &calendar, &mut tasks).await?;
+    let settled = ask_nodes(settings, &policy, calendar, &mut tasks).await?;
     let webhook = bind("--listen", settings.listen)?;
     let health = bind("--health", settings.health)?;
     tracing::info!(
@@ -192,6 +194,7 @@ async fn leave(
 async fn identify(
     settings: &Settings,
     clock: Clock,
+    calendar: &Calendar,
     tasks: &mut Tasks,
 ) -> Result<Identity, RunError> {
     match &settings.certs {
@@ -201,7 +204,8 @@ async fn identify(
             Ok(Identity::Files(server))
         }
         Certs::SelfManaged(objects) => {
-            let cluster = Cluster::connect(settings.kubeconfig.as_deref(), clock).await?;
+            let cluster =
+                Cluster::connect(settings.kubeconfig.as_deref(), calendar.clone()).await?;
             let shown = Shown::default();
             let keeper = Keeper::new(cluster, objects.clone(), shown.clone(), clock);
             tasks.spawn("certificates", keeper.run());
@@ -214,13 +218,13 @@ async fn identify(
 async fn ask_nodes(
     settings: &Settings,
     policy: &CurrentPolicy,
-    clock: Clock,
+    calendar: Calendar,
     tasks: &mut Tasks,
 ) -> Result<Option<Settled>, RunError> {
     if !settings.asks_nodes {
         return Ok(None);
     }
-    let cluster = Cluster::connect(settings.kubeconfig.as_deref(), clock).await;
+    let cluster = Cluster::connect(settings.kubeconfig.as_deref(), calendar).await;
     let cluster = cluster.map_err(RunError::Nodes)?;
     let settled = Settled::default();
     tasks.spawn("nodes", kubelets::watch(cluster, policy.clone(), settled.clone()));

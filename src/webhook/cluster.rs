@@ -20,7 +20,6 @@ use super::{
     nodes::{Oldest, Page},
     settings::SelfManaged,
 };
-use crate::clock::Clock;
 
 /// An API server that is well answers within a second.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,13 +74,14 @@ enum Problem {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Prepares to talk to the API server of `kubeconfig`, or of the pod we are in. Nothing is sent yet.
+    /// Prepares to talk to the API server of `kubeconfig`, or of the pod we are in. Nothing is sent yet. What it answers sets
+    /// `calendar`.
     ///
     /// # Errors
     /// Nobody knows how to reach it.
     pub(super) async fn connect(
         kubeconfig: Option<&Path>,
-        clock: Clock,
+        calendar: Calendar,
     ) -> Result<Self, ConnectError> {
         let mut config = match kubeconfig {
             Some(path) => {
@@ -95,7 +95,6 @@ impl Cluster {
         };
         // Who calls decides when to try again, and readiness shows that it is necessary.
         config.default_retry = false;
-        let calendar = Calendar::new(clock);
         let learning = calendar.clone();
         let learn = move |answer: Response<Box<DynBody>>| {
             learning.learn(answer.headers());

@@ -286,6 +286,7 @@ async fn a_replica_whose_clock_is_wrong_goes_by_that_of_the_api_server() {
     assert_eq!(client.post(review).await.unwrap().status, 200);
     assert!(Client::connect(injector.webhook, &bundle).await.is_err(), "by our clock it is early");
     assert_eq!(api.with(|cluster| cluster.cas.len()), 1, "one new CA");
+    assert_eq!(injector.count_logged("clock_differs"), 1, "said once");
 }
 
 /// A webhook is no API server, but it speaks TLS, and its 404 is an answer.
