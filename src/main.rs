@@ -106,6 +106,7 @@ fn start_injector(flags: &webhook::Flags, signals: Option<std::io::Result<Signal
     match signals.and_then(|signals| webhook::run(&settings, signals)) {
         Ok(webhook::Ended::Idle) => ExitCode::from(exit::OK),
         Ok(webhook::Ended::Cut) => ExitCode::from(exit::CUT),
+        Ok(webhook::Ended::Lost(_)) => ExitCode::from(exit::INTERNAL),
         Err(error) => {
             tracing::error!(event = "failed", %error, "can't run");
             let code = match error {

@@ -155,12 +155,12 @@ impl Keeper {
     }
 
     fn announce(&self, what: &str) {
-        let Certificate { serial, not_after } = self.server.certificate();
+        let Certificate { serial, not_before: _, not_after } = self.server.certificate();
         tracing::info!(event = "tls_certificate", %serial, expires = %not_after.text, "{what}");
     }
 
     fn warn_if_expired(&mut self, now: u64) {
-        let Certificate { serial, not_after } = self.server.certificate();
+        let Certificate { serial, not_before: _, not_after } = self.server.certificate();
         if not_after.unix < now && self.told_expired != Some(not_after.unix) {
             self.told_expired = Some(not_after.unix);
             tracing::warn!(

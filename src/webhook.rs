@@ -7,19 +7,23 @@
 mod activity;
 mod answer;
 mod bundle;
+mod calendar;
 mod certs;
 mod cluster;
 mod connections;
 mod counts;
 mod flags;
+mod handshakes;
 mod health;
 mod identity;
 mod keeper;
+mod kubelets;
 mod nodes;
 mod review;
 mod secret;
 mod settings;
 mod stage;
+mod tasks;
 mod verdict;
 
 pub use self::{
@@ -28,26 +32,24 @@ pub use self::{
     settings::{FileText, Settings},
 };
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use tokio::{
-    net::TcpListener,
-    sync::mpsc,
-    task::{JoinHandle, JoinSet},
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 use self::{
     activity::Activity,
     answer::{CurrentPolicy, Injector},
+    calendar::Calendar,
     cluster::Cluster,
-    connections::{Port, serve},
+    connections::{Port, Tls, serve},
     counts::Counts,
     health::Health,
     identity::{Identity, Shown},
     keeper::Keeper,
+    kubelets::Settled,
     settings::Certs,
     stage::{CLOSE, Director, stages},
+    tasks::Tasks,
 };
 use crate::{
     clock::Clock, config::Issues, lifecycle::machine::Signal, signals::Signals, socket, tls,
@@ -55,12 +57,10 @@ use crate::{
 
 /// Connections that the kernel completes before they are accepted. std's 128 fills in a burst.
 const BACKLOG: i32 = 1024;
-/// How often the nodes are looked at. An upgrade takes hours, and a node that is older than all others is rare.
-const NODES_EVERY: Duration = Duration::from_secs(300);
-/// The same after a failure.
-const NODES_AGAIN: Duration = Duration::from_secs(10);
 /// Threads that work on reviews, besides one that resolves names.
 const BLOCKING_THREADS: usize = 4;
+/// The task that serves the webhook's port.
+const WEBHOOK: &str = "webhook port";
 
 /// How the injector ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub enum Ended {
     Idle,
     /// Requests were cut: by a second signal, or because they took too long.
     Cut,
+    /// A task of this name ended though it should run as long as the process: an internal error.
+    Lost(&'static str),
 }
 
 /// Why the injector could not run.
@@ -98,7 +100,7 @@ pub enum RunError {
     System(#[from] io::Error),
 }
 
-/// Runs the injector until a signal ends it.
+/// Runs the injector until a signal ends it, or an internal error.
 ///
 /// # Errors
 /// It could not start.
@@ -121,105 +123,155 @@ async fn work(
 ) -> Result<Ended, RunError> {
     let clock = Clock::start();
     let policy = CurrentPolicy::new(settings.policy.clone());
-    let mut tasks = JoinSet::new();
-    let identity = identify(settings, clock, &mut tasks).await?;
-    if settings.asks_nodes {
-        let cluster = Cluster::connect(settings.kubeconfig.as_deref()).await;
-        let cluster = cluster.map_err(RunError::Nodes)?;
-        tasks.spawn(watch_nodes(cluster, policy.clone()));
-    }
+    let mut tasks = Tasks::default();
+    let calendar = Calendar::new(clock);
+    let identity = identify(settings, clock, &calendar, &mut tasks).await?;
+    let settled = ask_nodes(settings, &policy, calendar, &mut tasks).await?;
     let webhook = bind("--listen", settings.listen)?;
     let health = bind("--health", settings.health)?;
     tracing::info!(
         event = "listening", webhook = %webhook.local_addr()?, health = %health.local_addr()?, "listening"
     );
-    let counts = Arc::new(Counts::new(matches!(identity, Identity::SelfManaged { .. })));
+    let looks_after_bundle = matches!(identity, Identity::SelfManaged { .. });
+    let counts = Arc::new(Counts::new(looks_after_bundle, clock));
     let injector = Injector::new(policy, settings.invalid_config, Arc::clone(&counts), clock);
     let (director, stages) = stages();
     let activity = Activity::new(clock);
-    let answer = Health { identity: identity.clone(), counts };
+    let tls = Some(Tls { identity: identity.clone(), handshakes: counts.handshakes() });
+    let answer = Health { identity, settled, counts };
     let (port, own) = (stages.clone(), Activity::new(clock));
-    tasks.spawn(serve(health, Port { identity: None, answer, stages: port, activity: own }));
-    let (identity, answer) = (Some(identity), injector);
-    let port = Port { identity, answer, stages, activity: activity.clone() };
-    let serving = tokio::spawn(serve(webhook, port));
-    let ended = leave(serving, &director, &activity, clock, told).await;
+    let port = Port { tls: None, answer, stages: port, activity: own };
+    tasks.spawn("health port", serve(health, port));
+    let port = Port { tls, answer: injector, stages, activity: activity.clone() };
+    tasks.spawn(WEBHOOK, serve(webhook, port));
+    let ended = leave(tasks, &director, &activity, clock, told).await;
     tracing::info!(event = "exit", ?ended, "the process ends");
     Ok(ended)
 }
 
-/// Waits for a signal, and then for the end of everything that is to be answered. A second signal ends the wait.
+/// Waits for a signal, or for a task to be lost, and then for the end of everything that is to be answered. A second
+/// signal ends the wait.
 async fn leave(
-    mut serving: JoinHandle<()>,
+    mut tasks: Tasks,
     director: &Director,
     activity: &Activity,
     clock: Clock,
     mut told: mpsc::UnboundedReceiver<Signal>,
 ) -> Ended {
-    // The sender lives as long as the process.
-    let _first = told.recv().await;
+    tokio::select! {
+        // The sender lives as long as the process.
+        _first = told.recv() => {}
+        () = tasks.lose_one() => {}
+    }
     let leaving = async {
-        director.leave(activity, clock).await;
+        let quiet = director.leave(activity, clock);
+        tokio::pin!(quiet);
+        loop {
+            tokio::select! {
+                () = &mut quiet => break,
+                () = tasks.lose_one() => {}
+            }
+        }
         director.close();
-        timeout(CLOSE, &mut serving).await.is_ok()
+        timeout(CLOSE, tasks.until_ended(WEBHOOK)).await.is_ok()
     };
     let is_done = tokio::select! {
         is_done = leaving => is_done,
         _second = told.recv() => false,
     };
-    if is_done || activity.in_work() == 0 {
-        return Ended::Idle;
+    let is_cut = !is_done && activity.in_work() > 0;
+    if is_cut {
+        tracing::warn!(requests = activity.in_work(), "requests are cut");
     }
-    tracing::warn!(requests = activity.in_work(), "requests are cut");
-    Ended::Cut
+    match tasks.lost() {
+        Some(task) => Ended::Lost(task),
+        None if is_cut => Ended::Cut,
+        None => Ended::Idle,
+    }
 }
 
 /// What is shown in handshakes, looked after by one of `tasks`.
 async fn identify(
     settings: &Settings,
     clock: Clock,
-    tasks: &mut JoinSet<()>,
+    calendar: &Calendar,
+    tasks: &mut Tasks,
 ) -> Result<Identity, RunError> {
     match &settings.certs {
         Certs::Files(files) => {
             let server = tls::Server::load(files)?;
-            tasks.spawn(server.clone().keep_up_to_date());
+            tasks.spawn("certificate files", server.clone().keep_up_to_date());
             Ok(Identity::Files(server))
         }
         Certs::SelfManaged(objects) => {
-            let cluster = Cluster::connect(settings.kubeconfig.as_deref()).await?;
+            let cluster =
+                Cluster::connect(settings.kubeconfig.as_deref(), calendar.clone()).await?;
             let shown = Shown::default();
-            tasks.spawn(Keeper::new(cluster, objects.clone(), shown.clone(), clock).run());
+            let keeper = Keeper::new(cluster, objects.clone(), shown.clone(), clock);
+            tasks.spawn("certificates", keeper.run());
             Ok(Identity::self_managed(shown))
         }
     }
 }
 
-/// Keeps the policy up to date with the oldest kubelet, without end.
-async fn watch_nodes(cluster: Cluster, policy: CurrentPolicy) {
-    let mut was_told = false;
-    loop {
-        let pause = match cluster.oldest_kubelet().await {
-            Ok(oldest) => {
-                was_told = false;
-                if policy.set_kubernetes(oldest.minor()) {
-                    tracing::info!(event = "nodes", oldest = ?oldest.minor(), "the oldest kubelet has this minor version");
-                }
-                NODES_EVERY
-            }
-            Err(error) => {
-                if !was_told {
-                    tracing::warn!(%error, "the nodes' versions are not known");
-                }
-                was_told = true;
-                NODES_AGAIN
-            }
-        };
-        tokio::time::sleep(pause).await;
+/// Whether it is settled what pods may contain, which one of `tasks` looks after if the nodes have to be asked.
+async fn ask_nodes(
+    settings: &Settings,
+    policy: &CurrentPolicy,
+    calendar: Calendar,
+    tasks: &mut Tasks,
+) -> Result<Option<Settled>, RunError> {
+    if !settings.asks_nodes {
+        return Ok(None);
     }
+    let cluster = Cluster::connect(settings.kubeconfig.as_deref(), calendar).await;
+    let cluster = cluster.map_err(RunError::Nodes)?;
+    let settled = Settled::default();
+    tasks.spawn("nodes", kubelets::watch(cluster, policy.clone(), settled.clone()));
+    Ok(Some(settled))
 }
 
 fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
     let listen = || TcpListener::from_std(socket::listen(address, BACKLOG, |_| Ok(()))?);
     listen().map_err(|source| RunError::Bind { flag, address, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    /// How it ends, after which signals, with tasks that run on unless they are `lost`.
+    async fn ended(signals: usize, lost: impl Future<Output = ()> + Send + 'static) -> Ended {
+        let (clock, (director, stages)) = (Clock::start(), stages());
+        let mut tasks = Tasks::default();
+        tasks.spawn("certificates", lost);
+        tasks.spawn("nodes", pending());
+        tasks.spawn(WEBHOOK, async move { stages.reached(stage::Stage::Closing).await });
+        let (sender, told) = mpsc::unbounded_channel();
+        for _ in 0..signals {
+            sender.send(Signal::Term).unwrap();
+        }
+        leave(tasks, &director, &Activity::new(clock), clock, told).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_ends_is_noticed_and_everybody_leaves() {
+        assert_eq!(ended(1, pending()).await, Ended::Idle);
+        assert_eq!(ended(0, async {}).await, Ended::Lost("certificates"));
+        assert_eq!(ended(0, async { panic!("a defect") }).await, Ended::Lost("certificates"));
+        assert_eq!(ended(1, async { panic!("a defect") }).await, Ended::Lost("certificates"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_its_port_the_injector_leaves_without_waiting_for_it() {
+        let (clock, (director, _)) = (Clock::start(), stages());
+        let mut tasks = Tasks::default();
+        tasks.spawn(WEBHOOK, async { panic!("a defect") });
+        let (_sender, told) = mpsc::unbounded_channel();
+        let ended = leave(tasks, &director, &Activity::new(clock), clock, told).await;
+        assert_eq!(ended, Ended::Lost(WEBHOOK));
+        assert!(clock.now().since_start() < CLOSE * 2, "nobody is left who could come");
+    }
 }

@@ -1,6 +1,6 @@
-//! Pure. What an operator asks of a certificate: its serial number and when it expires.
+//! Pure. What an operator asks of a certificate: its serial number, from when on it is valid, and when it expires.
 //!
-//! Three fields at the front of a certificate (RFC 5280 §4.1) are no reason for an X.509 stack. Not here: whether the
+//! Four fields at the front of a certificate (RFC 5280 §4.1) are no reason for an X.509 stack. Not here: whether the
 //! certificate is any good; rustls decides that, and its clients do.
 
 /// What logs and metrics say about a certificate.
@@ -8,6 +8,8 @@
 pub(crate) struct Certificate {
     /// The serial number as `openssl x509 -serial` prints it: hexadecimal.
     pub(crate) serial: String,
+    /// The first second in which it is valid.
+    pub(crate) not_before: Moment,
     /// The last second in which it is valid.
     pub(crate) not_after: Moment,
 }
@@ -39,9 +41,9 @@ pub(crate) fn parse(der: &[u8]) -> Option<Certificate> {
     let _signature_algorithm = expect(&mut body, SEQUENCE)?;
     let _issuer = expect(&mut body, SEQUENCE)?;
     let mut validity = expect(&mut body, SEQUENCE)?;
-    let _not_before = element(&mut validity)?;
-    let (tag, not_after) = element(&mut validity)?;
-    Some(Certificate { serial: hexadecimal(serial), not_after: moment(tag, not_after)? })
+    let mut next = || element(&mut validity).and_then(|(tag, content)| moment(tag, content));
+    let (not_before, not_after) = (next()?, next()?);
+    Some(Certificate { serial: hexadecimal(serial), not_before, not_after })
 }
 
 /// Takes one element off `input`: its tag and its content.
@@ -153,12 +155,14 @@ mod tests {
     fn what_is_cut_short_is_no_certificate() {
         let mut params = rcgen::CertificateParams::new(vec!["app.test".to_owned()]).unwrap();
         params.serial_number = Some(vec![0x8a, 0x01, 0x02].into());
+        params.not_before = rcgen::date_time_ymd(2029, 3, 4);
         params.not_after = rcgen::date_time_ymd(2031, 5, 6);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let der = certificate.der();
         let found = parse(der).unwrap();
         assert_eq!(found.serial, "8A0102");
+        assert_eq!(found.not_before.text, "2029-03-04T00:00:00Z");
         assert_eq!(found.not_after.text, "2031-05-06T00:00:00Z");
         for length in 0..der.len() {
             assert_eq!(parse(&der[..length]), None, "{length} bytes");

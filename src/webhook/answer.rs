@@ -223,12 +223,11 @@ impl CurrentPolicy {
     }
 
     /// Goes on with the nodes' Kubernetes being this one. Returns whether that is news.
-    pub(super) fn set_kubernetes(&self, kubernetes: Option<u32>) -> bool {
+    pub(super) fn set_kubernetes(&self, minor: u32) -> bool {
         let mut policy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // One node that can't be read does not make the others' versions unknown.
-        let is_news = kubernetes.is_some() && policy.kubernetes != kubernetes;
+        let is_news = policy.kubernetes != Some(minor);
         if is_news {
-            *policy = Arc::new(Policy { kubernetes, ..Policy::clone(&policy) });
+            *policy = Arc::new(Policy { kubernetes: Some(minor), ..Policy::clone(&policy) });
         }
         is_news
     }
@@ -295,6 +294,7 @@ fn log(verdict: &Verdict) {
         Outcome::Injected => tracing::info!(event = "injected", "{summary}"),
         Outcome::Repaired => tracing::info!(event = "repaired", "{summary}"),
         Outcome::Rejected => tracing::warn!(event = "rejected", "{summary}"),
+        Outcome::TooMany => tracing::warn!(event = "skipped", "{summary}"),
         Outcome::Skipped(SkipReason::InvalidConfig) => {
             tracing::warn!(event = "skipped", "{summary}");
         }

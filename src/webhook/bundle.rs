@@ -51,10 +51,17 @@ pub(super) fn patch(
     Ok((patch.len() > 1).then(|| Value::Array(patch)))
 }
 
+/// Whether every webhook of `configuration` trusts `ca`.
+pub(super) fn trusts(configuration: &Value, ca: &CertificateDer<'static>) -> bool {
+    let webhooks = configuration["webhooks"].as_array().into_iter().flatten();
+    let mut bundles =
+        webhooks.map(|webhook| webhook["clientConfig"]["caBundle"].as_str()).peekable();
+    bundles.peek().is_some() && bundles.all(|bundle| held(bundle.unwrap_or_default()).contains(ca))
+}
+
 /// The bundle, in base64, with all of `wanted`; `None` if `present` is right as it is.
 fn merged(present: &str, wanted: &[CertificateDer<'static>], now: u64) -> Option<String> {
-    let text = BASE64_STANDARD.decode(present).unwrap_or_default();
-    let held = certificates(&text);
+    let held = held(present);
     let is_trusted = |ca| held.contains(ca);
     if wanted.iter().all(is_trusted) && held.iter().all(|ca| is_valid(ca, now)) {
         return None;
@@ -62,6 +69,11 @@ fn merged(present: &str, wanted: &[CertificateDer<'static>], now: u64) -> Option
     let others = held.iter().filter(|ca| !wanted.contains(ca) && is_valid(ca, now));
     let all = wanted.iter().chain(others.take(OTHERS));
     Some(BASE64_STANDARD.encode(all.map(to_pem).collect::<String>()))
+}
+
+/// The certificates in a bundle; what is none is none.
+fn held(bundle: &str) -> Vec<CertificateDer<'static>> {
+    certificates(&BASE64_STANDARD.decode(bundle).unwrap_or_default())
 }
 
 /// The certificates in PEM text; what is none is passed over.
@@ -76,7 +88,7 @@ pub(super) fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     certificates
 }
 
-/// Whether it is a certificate that has not expired.
+/// Whether it is a certificate that has not expired. One that is not valid yet harms nobody.
 pub(super) fn is_valid(certificate: &CertificateDer<'_>, now: u64) -> bool {
     certificate::parse(certificate).is_some_and(|parsed| parsed.not_after.unix > now)
 }
@@ -173,6 +185,16 @@ mod tests {
                 {"op": "add", "path": "/webhooks/1/clientConfig/caBundle", "value": right},
             ])
         );
+    }
+
+    #[test]
+    fn who_is_trusted_is_trusted_by_every_webhook() {
+        let (ours, other) = (ca(NOW + DAY), ca(NOW + DAY));
+        let (both, lone) = (bundle(&[&other, &ours]), bundle(&[&other]));
+        assert!(trusts(&configuration(&[&both, &both]), &ours));
+        for bundles in [&[&both[..], &lone][..], &["", &both], &["no base64"], &[]] {
+            assert!(!trusts(&configuration(bundles), &ours), "{bundles:?}");
+        }
     }
 
     #[test]

@@ -17,7 +17,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::{config::Secret, tls::certificate};
+use crate::{
+    config::Secret,
+    tls::certificate::{self, Moment},
+};
 
 const DAY: u64 = 86_400;
 /// Long enough that nobody meets its end by surprise; replacing it is routine all the same.
@@ -40,10 +43,9 @@ pub(super) struct Names {
 pub(super) struct Ca {
     pub(super) certificate: CertificateDer<'static>,
     pub(super) key_pem: Secret,
-    /// In seconds since 1970.
-    pub(super) not_after: u64,
-    /// The same, for people.
-    pub(super) expires: String,
+    /// From when on it is valid, by the clock of whoever made it.
+    pub(super) not_before: Moment,
+    pub(super) not_after: Moment,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -56,7 +58,9 @@ pub(super) struct Leaf {
     /// In seconds since 1970.
     pub(super) not_after: u64,
     /// When it is to be replaced: after two thirds of its life. In seconds since 1970.
-    pub(super) renew_at: u64,
+    renew_at: u64,
+    /// In seconds since 1970.
+    not_before: u64,
 }
 
 /// A certificate can't be made, or is not what it should be.
@@ -139,7 +143,7 @@ impl Ca {
     /// A server certificate for `names` from `now` on.
     pub(super) fn sign(&self, names: &Names, now: u64) -> Result<Leaf, CertError> {
         let key = KeyPair::generate()?;
-        let not_after = (now + LEAF_LIFETIME).min(self.not_after);
+        let not_after = (now + LEAF_LIFETIME).min(self.not_after.unix);
         let mut params = params(&names.short, now, not_after);
         for name in [&names.short, &names.long] {
             params.subject_alt_names.push(rcgen::SanType::DnsName(name.as_str().try_into()?));
@@ -151,7 +155,8 @@ impl Ca {
         let private = ring::default_provider().key_provider.load_private_key(private)?;
         let key = Arc::new(CertifiedKey::new(vec![certificate], private));
         let renew_at = now + not_after.saturating_sub(now) * 2 / 3;
-        Ok(Leaf { key, ca: self.certificate.clone(), not_after, renew_at })
+        let (ca, not_before) = (self.certificate.clone(), backdated(now));
+        Ok(Leaf { key, ca, not_after, renew_at, not_before })
     }
 
     /// Whether who trusts this CA accepts `leaf`.
@@ -175,18 +180,26 @@ impl Ca {
         let parsed = certificate::parse(&certificate).ok_or(CertError::NoCertificate)?;
         let key_pem = Secret::new(&key.serialize_pem());
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        let certificate::Moment { text: expires, unix: not_after } = parsed.not_after;
-        Ok(Self { certificate, key_pem, not_after, expires, issuer })
+        let certificate::Certificate { serial: _, not_before, not_after } = parsed;
+        Ok(Self { certificate, key_pem, not_before, not_after, issuer })
     }
 }
 
 impl fmt::Debug for Ca {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ca").field("expires", &self.expires).finish_non_exhaustive()
+        f.debug_struct("Ca").field("expires", &self.not_after.text).finish_non_exhaustive()
     }
 }
 
 // === impl Leaf ===
+
+impl Leaf {
+    /// Whether it is time for another one: when it comes near its end, and when it has not begun, because the clock that
+    /// it was dated by has been put right since.
+    pub(super) const fn is_due(&self, now: u64) -> bool {
+        self.renew_at <= now || now < self.not_before
+    }
+}
 
 impl fmt::Debug for Leaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,13 +212,17 @@ impl fmt::Debug for Leaf {
 fn params(common_name: &str, now: u64, not_after: u64) -> CertificateParams {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let mut params = CertificateParams::default();
-    params.not_before = epoch + Duration::from_secs(now.saturating_sub(BACKDATED));
+    params.not_before = epoch + Duration::from_secs(backdated(now));
     params.not_after = epoch + Duration::from_secs(not_after);
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, shortened(common_name));
     // All our CAs have one name; whose signature it is stands here.
     params.use_authority_key_identifier_extension = true;
     params
+}
+
+const fn backdated(now: u64) -> u64 {
+    now.saturating_sub(BACKDATED)
 }
 
 /// A common name has 64 characters at most (RFC 5280, Appendix A.1); what counts are the alternative names.
@@ -226,9 +243,11 @@ mod tests {
     #[test]
     fn a_ca_signs_for_both_names_of_its_service_from_an_hour_ago_on() {
         let ca = Ca::generate(NOW).unwrap();
-        assert_eq!(ca.not_after, NOW + 3650 * DAY);
+        assert_eq!((ca.not_before.unix, ca.not_after.unix), (NOW - 3600, NOW + 3650 * DAY));
         let leaf = ca.sign(&names(), NOW).unwrap();
         assert_eq!((leaf.not_after, leaf.renew_at), (NOW + 30 * DAY, NOW + 20 * DAY));
+        let due_at = [NOW - 3601, NOW - 3600, NOW + 20 * DAY - 1, NOW + 20 * DAY];
+        assert_eq!(due_at.map(|now| leaf.is_due(now)), [true, false, false, true]);
         for (name, seen_at) in [
             ("lameduck-injector.lameduck-system.svc", NOW),
             ("lameduck-injector.lameduck-system.svc", NOW - 3600),
@@ -257,9 +276,9 @@ mod tests {
     #[test]
     fn a_leaf_does_not_outlive_its_ca() {
         let ca = Ca::generate(NOW).unwrap();
-        let late = ca.not_after - 3 * DAY;
+        let late = ca.not_after.unix - 3 * DAY;
         let leaf = ca.sign(&names(), late).unwrap();
-        assert_eq!((leaf.not_after, leaf.renew_at), (ca.not_after, late + 2 * DAY));
+        assert_eq!((leaf.not_after, leaf.renew_at), (ca.not_after.unix, late + 2 * DAY));
     }
 
     #[test]

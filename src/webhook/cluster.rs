@@ -4,16 +4,19 @@
 
 use std::{path::Path, time::Duration};
 
-use http::{Method, Request, header};
+use http::{Method, Request, Response, header};
 use kube::{
     Client, Config,
+    client::{ClientBuilder, DynBody},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
+use tower::util::MapResponseLayer;
 
 use super::{
+    calendar::Calendar,
     nodes::{Oldest, Page},
     settings::SelfManaged,
 };
@@ -28,6 +31,7 @@ const NODES_PER_PAGE: usize = 50;
 #[derive(Clone)]
 pub(super) struct Cluster {
     client: Client,
+    calendar: Calendar,
 }
 
 /// Nobody knows how to reach the API server.
@@ -70,11 +74,15 @@ enum Problem {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Prepares to talk to the API server of `kubeconfig`, or of the pod we are in. Nothing is sent yet.
+    /// Prepares to talk to the API server of `kubeconfig`, or of the pod we are in. Nothing is sent yet. What it answers sets
+    /// `calendar`.
     ///
     /// # Errors
     /// Nobody knows how to reach it.
-    pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Self, ConnectError> {
+    pub(super) async fn connect(
+        kubeconfig: Option<&Path>,
+        calendar: Calendar,
+    ) -> Result<Self, ConnectError> {
         let mut config = match kubeconfig {
             Some(path) => {
                 let told =
@@ -87,7 +95,19 @@ impl Cluster {
         };
         // Who calls decides when to try again, and readiness shows that it is necessary.
         config.default_retry = false;
-        Client::try_from(config).map(|client| Self { client }).map_err(ConnectError::Client)
+        let learning = calendar.clone();
+        let learn = move |answer: Response<Box<DynBody>>| {
+            learning.learn(answer.headers());
+            answer
+        };
+        let client = ClientBuilder::try_from(config).map_err(ConnectError::Client)?;
+        let client = client.with_layer(&MapResponseLayer::new(learn)).build();
+        Ok(Self { client, calendar })
+    }
+
+    /// What time it is for the API server, in seconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.calendar.now()
     }
 
     /// The Secret with the CA.

@@ -5,7 +5,9 @@
 
 mod protocol;
 
-use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -22,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use self::protocol::{http1, http2};
 use super::{
     activity::{Activity, InWork, Traffic},
+    handshakes::Handshakes,
     identity::Identity,
     stage::{Stage, Stages},
 };
@@ -50,10 +53,17 @@ pub(super) trait Answer: Clone + Send + Sync + 'static {
 #[derive(Clone)]
 pub(super) struct Port<A> {
     /// `None` on a port without TLS.
-    pub(super) identity: Option<Identity>,
+    pub(super) tls: Option<Tls>,
     pub(super) answer: A,
     pub(super) stages: Stages,
     pub(super) activity: Activity,
+}
+
+/// What handshakes need, and where those that fail are told.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) identity: Identity,
+    pub(super) handshakes: Arc<Handshakes>,
 }
 
 /// The open connections, oldest first.
@@ -167,9 +177,9 @@ async fn connection<A: Answer>(
 ) {
     // An answer is written at once, and then nothing follows that it could wait for.
     let no_delay = stream.set_nodelay(true);
-    let ended = match &port.identity {
+    let ended = match port.tls.clone() {
         None => http1(stream, port, traffic).await,
-        Some(identity) => {
+        Some(Tls { identity, handshakes }) => {
             let handshake = TlsAcceptor::from(identity.config()).accept(stream);
             let handshake = tokio::select! {
                 handshake = timeout(HEADER_TIMEOUT, handshake) => handshake,
@@ -180,14 +190,8 @@ async fn connection<A: Answer>(
                     http2(stream, port, traffic).await
                 }
                 Ok(Ok(stream)) => http1(stream, port, traffic).await,
-                Ok(Err(error)) => {
-                    tracing::debug!(%peer, %error, "a TLS handshake failed");
-                    return;
-                }
-                Err(_) => {
-                    tracing::debug!(%peer, "a TLS handshake took too long");
-                    return;
-                }
+                Ok(Err(error)) => return handshakes.failed(peer, &error),
+                Err(_) => return handshakes.failed(peer, &io::ErrorKind::TimedOut.into()),
             }
         }
     };

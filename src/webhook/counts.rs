@@ -2,7 +2,11 @@
 //!
 //! All series exist from the start, so that a rate over them is right from the first event on.
 
-use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::text,
@@ -10,11 +14,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::verdict::Outcome;
-use crate::{inject::SkipReason, metrics::Format};
+use super::{handshakes::Handshakes, verdict::Outcome};
+use crate::{clock::Clock, inject::SkipReason, metrics::Format};
 
 /// Bounds in seconds. A review takes about a millisecond; the API server gives up after five seconds by default.
 const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Why a pod is skipped that has too many JSON values to be looked at; all other reasons are [`SkipReason`]s.
+const TOO_MANY: &str = "too-many-values";
 
 type Label = [(&'static str, &'static str); 1];
 
@@ -27,6 +34,7 @@ pub(super) struct Counts {
     duration: Histogram,
     certificate_expiry: Gauge<u64, AtomicU64>,
     bundle_verified: Option<Gauge<u64, AtomicU64>>,
+    handshakes: Arc<Handshakes>,
 }
 
 /// How a request ended, as `lameduck_injector_requests_total` says it.
@@ -42,7 +50,7 @@ pub(super) enum Ended {
 
 impl Counts {
     /// No events. `looks_after_bundle` says whether the `caBundle` is our business.
-    pub(super) fn new(looks_after_bundle: bool) -> Self {
+    pub(super) fn new(looks_after_bundle: bool, clock: Clock) -> Self {
         let mut registry = Registry::with_prefix("lameduck_injector");
         let (requests, skipped) = (Family::<Label, Counter>::default(), Family::default());
         let duration = Histogram::new(BOUNDS);
@@ -51,8 +59,8 @@ impl Counts {
         for result in ["injected", "skipped", "repaired", "failed", "rejected"] {
             drop(requests.get_or_create(&[("result", result)]));
         }
-        for reason in SkipReason::ALL {
-            drop(Family::<Label, Counter>::get_or_create(&skipped, &[("reason", reason.name())]));
+        for reason in SkipReason::ALL.into_iter().map(SkipReason::name).chain([TOO_MANY]) {
+            drop(Family::<Label, Counter>::get_or_create(&skipped, &[("reason", reason)]));
         }
         registry.register(
             "requests",
@@ -77,7 +85,21 @@ impl Counts {
                 verified.clone(),
             );
         }
-        Self { registry, requests, skipped, duration, certificate_expiry, bundle_verified }
+        let handshakes = Arc::new(Handshakes::new(&mut registry, clock));
+        Self {
+            registry,
+            requests,
+            skipped,
+            duration,
+            certificate_expiry,
+            bundle_verified,
+            handshakes,
+        }
+    }
+
+    /// Where handshakes that fail are told.
+    pub(super) fn handshakes(&self) -> Arc<Handshakes> {
+        Arc::clone(&self.handshakes)
     }
 
     /// Counts one request.
@@ -87,6 +109,10 @@ impl Counts {
             Ended::Decided(Outcome::Repaired) => "repaired",
             Ended::Decided(Outcome::Skipped(reason)) => {
                 self.skipped.get_or_create(&[("reason", reason.name())]).inc();
+                "skipped"
+            }
+            Ended::Decided(Outcome::TooMany) => {
+                self.skipped.get_or_create(&[("reason", TOO_MANY)]).inc();
                 "skipped"
             }
             Ended::Decided(Outcome::NoPod) => "skipped",
@@ -126,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_series_exists_before_its_first_event() {
-        let counts = Counts::new(true);
+        let counts = Counts::new(true, Clock::start());
         let text = counts.render(Format::Classic, Some(7), true).unwrap();
         for line in [
             "lameduck_injector_requests_total{result=\"repaired\"} 0",
@@ -134,16 +160,18 @@ mod tests {
             "lameduck_injector_request_duration_seconds_count 0",
             "lameduck_injector_certificate_expiry_timestamp_seconds 7",
             "lameduck_injector_ca_bundle_verified 1",
+            "lameduck_injector_handshakes_failed_total{reason=\"distrusted\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
-        let files = Counts::new(false).render(Format::OpenMetrics, None, false).unwrap();
+        let files =
+            Counts::new(false, Clock::start()).render(Format::OpenMetrics, None, false).unwrap();
         assert!(!files.contains("bundle") && files.ends_with("# EOF\n"), "{files}");
     }
 
     #[test]
     fn a_skipped_pod_counts_with_its_reason() {
-        let counts = Counts::new(true);
+        let counts = Counts::new(true, Clock::start());
         let skipped = Outcome::Skipped(SkipReason::JobOwned);
         counts.count(Ended::Decided(skipped), Duration::from_millis(3));
         counts.count(Ended::Failed, Duration::from_millis(3));

@@ -45,7 +45,7 @@ pub struct Flags {
     /// How to reach the API server from outside of a cluster
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Which events are logged, as LAMEDUCK_LOG
+    /// Which events are logged, as LAMEDUCK_LOG; those of the Kubernetes client only if named, as in info,kube_client=error
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub log: String,
     /// How lines of the log look; text on a terminal, else json

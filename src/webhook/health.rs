@@ -7,7 +7,9 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::{answer::response, connections::Answer, counts::Counts, identity::Identity};
+use super::{
+    answer::response, connections::Answer, counts::Counts, identity::Identity, kubelets::Settled,
+};
 use crate::metrics::Format;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -16,6 +18,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[derive(Clone)]
 pub(super) struct Health {
     pub(super) identity: Identity,
+    /// `None` if nobody has to know the nodes.
+    pub(super) settled: Option<Settled>,
     pub(super) counts: Arc<Counts>,
 }
 
@@ -26,10 +30,7 @@ impl Answer for Health {
         }
         match request.uri().path() {
             "/livez" => response(StatusCode::OK, TEXT, "ok\n".to_owned()),
-            "/readyz" => match self.identity.lacks() {
-                None => response(StatusCode::OK, TEXT, "ok\n".to_owned()),
-                Some(lack) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{lack}\n")),
-            },
+            "/readyz" => self.readiness(),
             "/metrics" => self.metrics(request.headers()),
             _ => {
                 let paths = "the paths are /livez, /readyz and /metrics\n";
@@ -40,6 +41,17 @@ impl Answer for Health {
 }
 
 impl Health {
+    /// 503 with a line for each thing that is lacking.
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        let unsettled = self.settled.as_ref().and_then(Settled::lacks);
+        let lacks = self.identity.lacks().into_iter().chain(unsettled);
+        let lacks: String = lacks.map(|lack| format!("{lack}\n")).collect();
+        if lacks.is_empty() {
+            return response(StatusCode::OK, TEXT, "ok\n".to_owned());
+        }
+        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, lacks)
+    }
+
     fn metrics(&self, headers: &http::HeaderMap) -> Response<Full<Bytes>> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let format = Format::negotiate(accept.unwrap_or_default());

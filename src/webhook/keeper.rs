@@ -16,10 +16,7 @@ use super::{
     secret::{self, Found},
     settings::SelfManaged,
 };
-use crate::{
-    clock::{self, Clock},
-    units::Uptime,
-};
+use crate::{clock::Clock, units::Uptime};
 
 /// From the moment a CA is in the `caBundle` to the moment its leaf is shown. API servers learn of it by a watch,
 /// mostly within a second; nothing is lost by waiting, because the old leaf is good.
@@ -44,7 +41,7 @@ pub(super) struct Keeper {
     ca: Option<Box<Ca>>,
     /// Since when that CA is in the `caBundle`.
     trusted_since: Option<Uptime>,
-    /// When the `caBundle` was last found right.
+    /// When the API server was last found to trust what is shown.
     confirmed_at: Option<Uptime>,
 }
 
@@ -77,7 +74,7 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         let mut backoff = *BACKOFF.start();
         loop {
-            let pause = match self.look(clock::unix_seconds()).await {
+            let pause = match self.look().await {
                 Ok(pause) => {
                     backoff = *BACKOFF.start();
                     pause
@@ -97,10 +94,11 @@ impl Keeper {
         }
     }
 
-    /// Puts right what is not. Returns when to look again. `now` is in seconds since 1970.
-    async fn look(&mut self, now: u64) -> Result<Duration, KeepError> {
-        self.renew(now)?;
-        let ca = self.find_ca(now).await?;
+    /// Puts right what is not. Returns when to look again.
+    async fn look(&mut self) -> Result<Duration, KeepError> {
+        self.renew(self.cluster.now())?;
+        let ca = self.find_ca().await?;
+        let now = self.cluster.now();
         let is_new = self.ca.as_ref().is_none_or(|known| known.certificate != ca.certificate);
         if is_new {
             self.trusted_since = None;
@@ -110,13 +108,12 @@ impl Keeper {
         let shown = self.shown.leaf().map(|leaf| leaf.ca);
         let mut wanted = vec![certificate.clone()];
         wanted.extend(shown.clone().filter(|shown| *shown != certificate));
-        let was_wrong = self.make_trusted(&wanted, now).await?;
+        let was_wrong = self.make_trusted(&wanted, shown.as_ref(), now).await?;
+        self.confirm();
         let present = self.clock.now();
         if was_wrong || self.trusted_since.is_none() {
             self.trusted_since = Some(present);
         }
-        self.confirmed_at = Some(present);
-        self.shown.set_verified(true);
         let settled = self.trusted_since.map_or(present, |since| since + SETTLE);
         match shown {
             Some(shown) if shown == certificate => Ok(self.objects.check_every),
@@ -132,7 +129,7 @@ impl Keeper {
 
     /// A new leaf of the same CA, when it is time. It needs nobody's consent.
     fn renew(&self, now: u64) -> Result<(), CertError> {
-        let is_due = |leaf: &Leaf, ca: &Ca| leaf.renew_at <= now && leaf.ca == ca.certificate;
+        let is_due = |leaf: &Leaf, ca: &Ca| leaf.is_due(now) && leaf.ca == ca.certificate;
         match (self.shown.leaf(), &self.ca) {
             (Some(leaf), Some(ca)) if is_due(&leaf, ca) => self.show_leaf(now),
             (_, _) => Ok(()),
@@ -152,10 +149,12 @@ impl Keeper {
     }
 
     /// The CA in the Secret, which is made if there is none, or none for much longer.
-    async fn find_ca(&self, now: u64) -> Result<Box<Ca>, KeepError> {
+    async fn find_ca(&self) -> Result<Box<Ca>, KeepError> {
         let SelfManaged { namespace, secret: name, .. } = &self.objects;
         for _ in 0..MOST_CONFLICTS {
             let secret = self.cluster.secret(&self.objects).await?;
+            // Now that it has answered, its clock is known.
+            let now = self.cluster.now();
             let (why, older) = match secret::read(&secret, &self.names, now) {
                 Found::Usable(ca) => return Ok(ca),
                 Found::Replace { why, older } => (why, older),
@@ -166,7 +165,7 @@ impl Keeper {
                 Ok(_) => {
                     tracing::info!(
                         event = "ca_created", secret = %format_args!("{namespace}/{name}"), %why,
-                        expires = %ca.expires, "a new CA is in the Secret"
+                        expires = %ca.not_after.text, "a new CA is in the Secret"
                     );
                     return Ok(Box::new(ca));
                 }
@@ -179,13 +178,15 @@ impl Keeper {
         Err(KeepError::BusySecret(format!("{namespace}/{name}")))
     }
 
-    /// Whether the `caBundle` had to be put right.
+    /// Whether the `caBundle` had to be put right. While it is, who shows a leaf of a CA that is trusted already can be
+    /// called as before.
     async fn make_trusted(
-        &self,
+        &mut self,
         wanted: &[CertificateDer<'static>],
+        shown: Option<&CertificateDer<'static>>,
         now: u64,
     ) -> Result<bool, KeepError> {
-        let name = &self.objects.webhook_configuration;
+        let name = self.objects.webhook_configuration.clone();
         let configuration = |problem| KeepError::Configuration { name: name.clone(), problem };
         let mut found = self.cluster.configuration(&self.objects).await?;
         for tries in 0..MOST_CONFLICTS {
@@ -193,7 +194,11 @@ impl Keeper {
             let Some(patch) = bundle::patch(&found, wanted, now).map_err(configuration)? else {
                 return Ok(tries > 0);
             };
-            self.shown.set_verified(false);
+            if shown.is_some_and(|ca| bundle::trusts(&found, ca)) {
+                self.confirm();
+            } else {
+                self.shown.set_verified(false);
+            }
             found = match self.cluster.patch_configuration(&self.objects, &patch).await {
                 Ok(patched) => {
                     tracing::info!(event = "ca_bundle", configuration = %name, "the caBundle was put right");
@@ -206,7 +211,13 @@ impl Keeper {
                 Err(error) => return Err(error.into()),
             };
         }
-        Err(KeepError::BusyConfiguration(name.clone()))
+        Err(KeepError::BusyConfiguration(name))
+    }
+
+    /// The API server was found to trust what is shown, or what will be.
+    fn confirm(&mut self) {
+        self.confirmed_at = Some(self.clock.now());
+        self.shown.set_verified(true);
     }
 
     /// What was confirmed too long ago is not known any more.

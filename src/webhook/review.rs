@@ -3,6 +3,7 @@
 //!
 //! Not here: the answer ([`super::verdict`]), and HTTP ([`super::answer`]).
 
+use serde::Deserialize;
 use serde_json::Value;
 
 /// The only version that there is since Kubernetes 1.22.
@@ -12,7 +13,7 @@ pub(super) const KIND: &str = "AdmissionReview";
 /// How many JSON values a review may have. In memory each costs some 800 bytes, all copies of a pod together, whatever it
 /// costs on the wire, where two may do (measured: 235,000 variables without a value, 3 MB, became 370 MB). A pod has a few
 /// hundred values; with these the injector stays well below its memory limit of 128 MiB.
-const MOST_VALUES: usize = 30_000;
+pub(super) const MOST_VALUES: usize = 30_000;
 
 /// What the API server asks.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +28,28 @@ pub(super) struct Review {
 pub(super) enum Subject {
     /// A pod that is to be created in this namespace. It is kept as it came.
     NewPod { namespace: String, pod: Value },
+    /// Something of more than [`MOST_VALUES`], which was not read. What of these the request names for itself.
+    TooMany { namespace: String, name: String },
     /// Anything else, which is none of our business.
     Other,
+}
+
+/// A review of which nothing is kept but what an answer needs, however much there is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    api_version: String,
+    kind: String,
+    request: Addressed,
+}
+
+#[derive(Deserialize)]
+struct Addressed {
+    uid: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
 }
 
 /// Why a request is no review that can be answered.
@@ -48,7 +69,7 @@ pub(super) enum NoReview {
     /// It lacks something.
     #[error("expected {0}")]
     Lacks(&'static str),
-    /// It has too many values.
+    /// It has too many values, and nobody could be told so in a review.
     #[error("expected at most {MOST_VALUES} JSON values")]
     TooMany,
 }
@@ -59,7 +80,7 @@ pub(super) enum NoReview {
 /// It is none, or too much.
 pub(super) fn read(body: &[u8]) -> Result<Review, NoReview> {
     if values(body) > MOST_VALUES {
-        return Err(NoReview::TooMany);
+        return addressed(body).ok_or(NoReview::TooMany);
     }
     let mut review: Value =
         serde_json::from_slice(body).map_err(|error| NoReview::Json(error.to_string()))?;
@@ -89,6 +110,14 @@ pub(super) fn read(body: &[u8]) -> Result<Review, NoReview> {
     let namespace = namespace.into_iter().filter_map(Value::as_str).find(|name| !name.is_empty());
     let namespace = namespace.ok_or(NoReview::Lacks("a request with a namespace"))?.to_owned();
     Ok(Review { uid, subject: Subject::NewPod { namespace, pod } })
+}
+
+/// A review that has too many values, if it is one. Values that are passed over cost no memory.
+fn addressed(body: &[u8]) -> Option<Review> {
+    let Envelope { api_version, kind, request } = serde_json::from_slice(body).ok()?;
+    let Addressed { uid, namespace, name } = request;
+    let is_review = api_version == VERSION && kind == KIND && !uid.is_empty();
+    is_review.then_some(Review { uid, subject: Subject::TooMany { namespace, name } })
 }
 
 /// At most so many values can the text hold: one, and one more behind each comma and opening bracket that stands
@@ -195,6 +224,24 @@ mod tests {
     fn few_bytes_can_not_become_much_memory() {
         let zeros = format!("[{}0]", "0,".repeat(MOST_VALUES));
         assert_eq!(read(zeros.as_bytes()), Err(NoReview::TooMany));
+        let mut many = review();
+        many["request"]["name"] = "web-0".into();
+        many["request"]["object"]["spec"] = vec![json!({}); MOST_VALUES].into();
+        let subject = Subject::TooMany { namespace: "here".to_owned(), name: "web-0".to_owned() };
+        let addressed = Review { uid: "u".to_owned(), subject };
+        assert_eq!(read(many.to_string().as_bytes()), Ok(addressed));
+        for (path, value) in [
+            ("/kind", json!("Pod")),
+            ("/apiVersion", json!("admission.k8s.io/v1beta1")),
+            ("/request/uid", json!("")),
+            ("/request/uid", json!(7)),
+        ] {
+            let mut odd = many.clone();
+            *odd.pointer_mut(path).unwrap() = value;
+            assert_eq!(read(odd.to_string().as_bytes()), Err(NoReview::TooMany), "{path}");
+        }
+        let whole = many.to_string();
+        assert_eq!(read(&whole.as_bytes()[..whole.len() - 1]), Err(NoReview::TooMany));
         // What stands in a string is one value.
         let text = format!("[\"\\\"{}\"]", "[,".repeat(MOST_VALUES));
         assert!(matches!(read(text.as_bytes()), Err(NoReview::Foreign { .. })));

@@ -19,6 +19,11 @@ const KEY: &str = "ca.key";
 /// A CA is replaced this long before it expires, in seconds: the lifetime of the leaves that it signs.
 pub(super) const REPLACE_BEFORE: u64 = 30 * 86_400;
 
+/// A CA that begins this much later, in seconds, is not replaced: it will be good before anybody has learnt of another
+/// one, and the clocks of a cluster may differ by so much (Kerberos allows for the same, RFC 4120 §1.6). Ours are
+/// dated back by an hour, so that one that begins later at all was made by somebody whose clock is wrong.
+const SKEW: u64 = 300;
+
 /// What a Secret is good for.
 pub(super) enum Found {
     /// It holds a CA that can be used.
@@ -32,7 +37,8 @@ pub(super) enum Found {
     },
 }
 
-/// Looks for a CA that can sign for `names`. `now` is in seconds since 1970.
+/// Looks for a CA that can sign for `names`. `now` is in seconds since 1970, and the same for all who ask: replicas that
+/// disagree about it replace each other's CA for ever.
 pub(super) fn read(secret: &Value, names: &Names, now: u64) -> Found {
     let text = |key: &str| -> Option<String> {
         let encoded = secret["data"][key].as_str().filter(|text| !text.is_empty())?;
@@ -48,8 +54,12 @@ pub(super) fn read(secret: &Value, names: &Names, now: u64) -> Found {
         return replace(why.to_owned());
     };
     match Ca::read(certificate, &key, names, now) {
-        Ok(ca) if ca.not_after < now + REPLACE_BEFORE => {
-            replace(format!("its CA expires on {}", ca.expires))
+        Ok(ca) if ca.not_after.unix < now + REPLACE_BEFORE => {
+            replace(format!("its CA expires on {}", ca.not_after.text))
+        }
+        // It stays behind the new one and in the `caBundle`, like one that is about to expire: it harms nobody there.
+        Ok(ca) if ca.not_before.unix > now + SKEW => {
+            replace(format!("its CA is not valid before {}", ca.not_before.text))
         }
         Ok(ca) => Found::Usable(Box::new(ca)),
         Err(error) => replace(error.to_string()),
@@ -101,10 +111,27 @@ mod tests {
         assert_eq!(secret["type"], "Opaque");
         let Found::Usable(found) = read(&secret, &names(), NOW) else { panic!("must be usable") };
         assert_eq!(found.certificate, ca.certificate);
-        assert_eq!(why(&secret, ca.not_after - 30 * DAY), None);
-        let (why, older) = why(&secret, ca.not_after - 30 * DAY + 1).unwrap();
+        assert_eq!(why(&secret, ca.not_after.unix - 30 * DAY), None);
+        let (why, older) = why(&secret, ca.not_after.unix - 30 * DAY + 1).unwrap();
         assert!(why.starts_with("its CA expires on 20"), "{why}");
         assert_eq!(older, 1, "its leaves may be in use");
+    }
+
+    #[test]
+    fn a_ca_that_is_not_valid_yet_is_replaced_and_the_next_one_by_nobody() {
+        let ahead = Ca::generate(NOW + 3 * DAY).unwrap();
+        let secret = with_ca(&empty(), &ahead, &[]);
+        let (reason, older) = why(&secret, NOW).unwrap();
+        assert!(reason.starts_with("its CA is not valid before 20"), "{reason}");
+        assert_eq!(older, 1, "it will be valid one day");
+        let begins = ahead.not_before.unix;
+        assert!(why(&secret, begins - SKEW - 1).is_some());
+        assert_eq!(why(&secret, begins - SKEW), None, "clocks differ");
+        let ours = Ca::generate(NOW).unwrap();
+        let secret = with_ca(&secret, &ours, std::slice::from_ref(&ahead.certificate));
+        for now in [NOW, NOW + 3 * DAY] {
+            assert_eq!(why(&secret, now), None, "whose clock is ahead takes it, too");
+        }
     }
 
     #[test]
@@ -122,7 +149,7 @@ mod tests {
         assert!(spoilt(KEY, "garbage").0.starts_with("its private key"));
         assert!(spoilt(KEY, other.key_pem.reveal()).0.starts_with("its CA can't sign"));
         let expired = with_ca(&empty(), &ca, &[]);
-        assert_eq!(why(&expired, ca.not_after + 1), Some((nothing, 0)));
+        assert_eq!(why(&expired, ca.not_after.unix + 1), Some((nothing, 0)));
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Settings {
                     flags::LogFormat::Json => LogFormat::Json,
                     flags::LogFormat::Text => LogFormat::Text,
                 });
-                let log = Log { filter, format, access: AccessLog::Off };
+                let log = Log { filter: quieted(filter), format, access: AccessLog::Off };
                 let kubeconfig = flags.kubeconfig.clone();
                 Ok(Self {
                     listen,
@@ -127,6 +127,12 @@ impl Settings {
 
 const fn flag(name: &'static str, meaning: &'static str) -> Var {
     Var { name, default: Fallback::Off, meaning, secret: false }
+}
+
+/// The filter without the Kubernetes client's own lines, unless it names them: whatever fails there, a line of ours says with
+/// what it means.
+fn quieted(filter: String) -> String {
+    if filter.contains("kube") { filter } else { format!("{filter},kube_client=off") }
 }
 
 fn certs(flags: &Flags, issues: &mut Issues) -> Option<Certs> {

@@ -8,7 +8,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    review::{KIND, Review, Subject, VERSION},
+    review::{KIND, MOST_VALUES, Review, Subject, VERSION},
     settings::InvalidConfig,
 };
 use crate::inject::{self, Asked, Gate, Policy, Skip, SkipReason};
@@ -37,6 +37,8 @@ pub(super) enum Outcome {
     Repaired,
     /// The pod stays as it is.
     Skipped(SkipReason),
+    /// It was too much to be read, and stays as it is.
+    TooMany,
     /// It was no new pod.
     NoPod,
     /// The pod is refused.
@@ -85,6 +87,12 @@ pub(super) fn decide(
                     (outcome, format!("{namespace}/{name}: {skip}"), response)
                 }
             }
+        }
+        Subject::TooMany { namespace, name } => {
+            let why = format!("not injected: it has more than {MOST_VALUES} JSON values");
+            let warnings = vec![why.clone()];
+            let response = Response { warnings, ..Response::default() };
+            (Outcome::TooMany, format!("{namespace}/{name}: {why}"), response)
         }
         Subject::Other => (Outcome::NoPod, "no new pod".to_owned(), Response::default()),
     };

@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 use crate::{helm::text, tools::Tools};
 
 /// What the injector says of itself.
-const INJECTOR: [&str; 6] = [
+const INJECTOR: [&str; 7] = [
     "lameduck_injector_ca_bundle_verified",
     "lameduck_injector_certificate_expiry_timestamp_seconds",
+    "lameduck_injector_handshakes_failed_total",
     "lameduck_injector_request_duration_seconds",
     "lameduck_injector_request_duration_seconds_bucket",
     "lameduck_injector_requests_total",

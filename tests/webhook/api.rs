@@ -3,18 +3,20 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use axum::{
     Json, Router,
     body::Bytes,
     extract::{Request, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use lameduck::clock::unix_seconds;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Barrier};
 
@@ -31,10 +33,18 @@ pub struct Cluster {
     pub configuration: Value,
     /// kubelets' versions.
     pub nodes: Vec<String>,
+    /// Answers 403 to who asks for them.
+    pub nodes_are_forbidden: bool,
+    /// Holds the first list of nodes until somebody else waits, too.
+    pub nodes_gate: Option<Arc<Barrier>>,
+    /// By how many seconds its clock is ahead of ours.
+    pub ahead: u64,
     /// Answers 503 to everything.
     pub is_away: bool,
     /// Lets so many readers of the Secret go on at the same moment, once each.
     gate: Option<Arc<Barrier>>,
+    /// Holds patches of the configuration: who waits here meets each of them twice, as it comes and as it is obeyed.
+    patch_gate: Option<Arc<Barrier>>,
     /// Certificates that were put into the Secret, PEM.
     pub cas: Vec<String>,
     /// Answers of 409 and 422.
@@ -77,8 +87,12 @@ impl Api {
             secret,
             configuration,
             nodes: vec!["v1.33.5".to_owned()],
+            nodes_are_forbidden: false,
+            nodes_gate: None,
+            ahead: 0,
             is_away: false,
             gate: None,
+            patch_gate: None,
             cas: Vec::new(),
             conflicts: 0,
         }));
@@ -93,6 +107,7 @@ impl Api {
             )
             .route("/api/v1/nodes", get(get_nodes))
             .layer(middleware::from_fn_with_state(cluster.clone(), away))
+            .layer(middleware::from_fn_with_state(cluster.clone(), dated))
             .with_state(cluster.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -112,6 +127,14 @@ impl Api {
     /// Has the first `count` readers of the Secret all see the same.
     pub fn gather(&self, count: usize) {
         self.with(|cluster| cluster.gate = Some(Arc::new(Barrier::new(count))));
+    }
+
+    /// Holds the next patch of the configuration. To wait at the barrier once is to wait until the patch has come, and
+    /// the second time lets it go on.
+    pub fn hold_patch(&self) -> Arc<Barrier> {
+        let gate = Arc::new(Barrier::new(2));
+        self.with(|cluster| cluster.patch_gate = Some(gate.clone()));
+        gate
     }
 
     /// Whom the API server trusts when it calls the webhooks, which is the same for all of them. PEM.
@@ -162,6 +185,14 @@ async fn away(State(cluster): State<Shared>, request: Request, next: Next) -> Re
     next.run(request).await
 }
 
+async fn dated(State(cluster): State<Shared>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let now = UNIX_EPOCH + Duration::from_secs(unix_seconds() + cluster.lock().unwrap().ahead);
+    let date = httpdate::fmt_http_date(now).parse().unwrap();
+    response.headers_mut().insert(header::DATE, date);
+    response
+}
+
 async fn get_secret(State(cluster): State<Shared>) -> Response {
     let (secret, gate) = {
         let cluster = cluster.lock().unwrap();
@@ -192,6 +223,11 @@ async fn get_configuration(State(cluster): State<Shared>) -> Response {
 }
 
 async fn patch_configuration(State(cluster): State<Shared>, body: Bytes) -> Response {
+    let gate = cluster.lock().unwrap().patch_gate.take();
+    if let Some(gate) = gate {
+        gate.wait().await;
+        gate.wait().await;
+    }
     let mut cluster = cluster.lock().unwrap();
     let patch: json_patch::Patch = serde_json::from_slice(&body).unwrap();
     let mut configuration = cluster.configuration.clone();
@@ -208,7 +244,16 @@ async fn patch_configuration(State(cluster): State<Shared>, body: Bytes) -> Resp
 async fn get_nodes(State(cluster): State<Shared>, request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default();
     let from = query.split_once("continue=").map_or(0, |(_, from)| from.parse().unwrap());
-    let nodes = cluster.lock().unwrap().nodes.clone();
+    let (nodes, is_forbidden, gate) = {
+        let mut cluster = cluster.lock().unwrap();
+        (cluster.nodes.clone(), cluster.nodes_are_forbidden, cluster.nodes_gate.take())
+    };
+    if let Some(gate) = gate {
+        gate.wait().await;
+    }
+    if is_forbidden {
+        return status(StatusCode::FORBIDDEN, "nodes is forbidden");
+    }
     let page = nodes.iter().skip(from).take(2);
     let node = |version| json!({"metadata": {"name": "n"}, "status": {"nodeInfo": {"kubeletVersion": version}}});
     let items: Vec<Value> = page.map(node).collect();

@@ -6,9 +6,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
+use lameduck::clock::unix_seconds;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -19,12 +20,12 @@ use crate::{
     eventually,
     injector::{Builder, Injector, pair},
     load::{Report, paced},
-    reviews::{recorded, sidecar},
+    reviews::recorded,
 };
 
 const DAY: u64 = 86_400;
 
-async fn replica(api: &Api) -> Injector {
+pub async fn replica(api: &Api) -> Injector {
     Builder::self_managed(api).start().until_ready().await
 }
 
@@ -35,19 +36,23 @@ fn count(pem: &str) -> usize {
 
 /// The certificate of a CA that expires in so many days, as an older version of ours may have left it. PEM.
 fn ca(key: &KeyPair, days: u64) -> String {
-    #[allow(clippy::disallowed_methods, reason = "certificates are dated by the calendar")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = unix_seconds();
+    ca_between(key, now - DAY, now + days * DAY)
+}
+
+/// The certificate of a CA that is valid from one second to another, counted from 1970. PEM.
+fn ca_between(key: &KeyPair, from: u64, to: u64) -> String {
     let mut params = CertificateParams::new(vec![]).unwrap();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + Duration::from_secs(now - DAY);
-    params.not_after = epoch + Duration::from_secs(now + days * DAY);
+    params.not_before = epoch + Duration::from_secs(from);
+    params.not_after = epoch + Duration::from_secs(to);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     params.self_signed(key).unwrap().pem()
 }
 
 /// The pod that the injector makes of a recorded one.
-async fn injected(injector: &Injector, api: &Api) -> Value {
+pub async fn injected(injector: &Injector, api: &Api) -> Value {
     let client = Client::connect(injector.webhook, &api.bundle()).await.unwrap();
     crate::reviews::injected(&client, &recorded("deployment-pod.json")).await
 }
@@ -110,7 +115,8 @@ async fn without_an_api_server_it_is_not_ready_and_with_one_it_becomes_so() {
     injector.until_logged("certificates_failed").await;
     assert_eq!(injector.health("/livez").await.unwrap().0, 200);
     let (status, why) = injector.health("/readyz").await.unwrap();
-    assert_eq!((status, why.as_str()), (503, "no certificate yet\n"));
+    let lacking = "no certificate yet\nthe nodes' versions are not known yet\n";
+    assert_eq!((status, why.as_str()), (503, lacking));
     api.with(|cluster| cluster.is_away = false);
     let injector = injector.until_ready().await;
     // What was found right is not known any more when nobody has confirmed it for a while.
@@ -123,6 +129,47 @@ async fn without_an_api_server_it_is_not_ready_and_with_one_it_becomes_so() {
     let client = Client::connect(injector.webhook, &api.bundle()).await.unwrap();
     let review = recorded("deployment-pod.json").to_string();
     assert_eq!(client.post(review).await.unwrap().status, 200, "whoever comes is served");
+}
+
+/// What it says of itself: whether it is ready, and whether it is trusted.
+async fn readiness(injector: &Injector) -> (u16, bool) {
+    let (_, metrics) = injector.health("/metrics").await.unwrap();
+    let is_trusted = metrics.contains("\nlameduck_injector_ca_bundle_verified 1\n");
+    (injector.health("/readyz").await.unwrap().0, is_trusted)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_second_ca_is_added_who_is_trusted_already_stays_ready() {
+    let api = Api::start().await;
+    let injector = replica(&api).await;
+    let held = api.hold_patch();
+    let key = KeyPair::generate().unwrap();
+    api.with(|cluster| cluster.set_ca(&ca(&key, 365), &key.serialize_pem()));
+    held.wait().await;
+    assert_eq!(readiness(&injector).await, (200, true), "the CA of what is shown is in the bundle");
+    held.wait().await;
+    eventually("both are trusted", async || (count(&api.bundle()) == 2).then_some(())).await;
+
+    let held = api.hold_patch();
+    api.with(|cluster| cluster.set_bundle(&json!("")));
+    held.wait().await;
+    assert_eq!(readiness(&injector).await, (503, false), "nobody trusts us");
+    held.wait().await;
+    eventually("it is trusted again", async || {
+        (readiness(&injector).await == (200, true)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_is_said_once_unless_the_clients_own_lines_are_asked_for() {
+    let api = Api::start().await;
+    api.with(|cluster| cluster.is_away = true);
+    let quiet = Builder::self_managed(&api).start();
+    quiet.until_logged("certificates_failed").await;
+    let verbose = Builder::self_managed(&api).argument("--log=info,kube_client=error").start();
+    verbose.until_logged("certificates_failed").await;
+    assert_eq!((quiet.logs("kube_client"), verbose.logs("kube_client")), (false, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,6 +241,54 @@ async fn a_certificate_in_files_is_replaced_when_they_change() {
     assert_eq!(before.post(review).await.unwrap().status, 200, "connections go on");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_not_valid_yet_is_replaced_once_and_stays_trusted() {
+    let api = Api::start().await;
+    let (key, now) = (KeyPair::generate().unwrap(), unix_seconds());
+    let ahead = ca_between(&key, now + 3 * DAY, now + 3000 * DAY);
+    api.with(|cluster| {
+        cluster.set_ca(&ahead, &key.serialize_pem());
+        cluster.set_bundle(&crate::reviews::base64(&ahead));
+    });
+    api.gather(2);
+    let (one, other) = tokio::join!(replica(&api), replica(&api));
+    assert_eq!(api.with(|cluster| cluster.cas.len()), 1, "one CA was put");
+    eventually("it is said why", async || {
+        (one.logs("its CA is not valid before") || other.logs("its CA is not valid before"))
+            .then_some(())
+    })
+    .await;
+    assert!(count(&api.bundle()) == 2 && api.bundle().contains(ahead.trim()));
+    for injector in [&one, &other] {
+        assert!(Client::connect(injector.webhook, &ahead).await.is_err(), "a leaf of the old one");
+        let client = Client::connect(injector.webhook, &api.bundle()).await.unwrap();
+        let review = recorded("deployment-pod.json").to_string();
+        assert_eq!(client.post(review).await.unwrap().status, 200);
+    }
+}
+
+/// To the API server it makes no difference whose clock is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_clock_is_wrong_goes_by_that_of_the_api_server() {
+    const AHEAD: u64 = 20 * 365 * DAY;
+    let api = Api::start().await;
+    // What is in the Secret was good for as long as our own clock says that it is.
+    let key = KeyPair::generate().unwrap();
+    api.with(|cluster| {
+        cluster.set_ca(&ca(&key, 3000), &key.serialize_pem());
+        cluster.ahead = AHEAD;
+    });
+    let injector = replica(&api).await;
+    injector.until_logged("\"event\":\"clock_differs\"").await;
+    let bundle = api.bundle();
+    let client = Client::connect_ahead(injector.webhook, &bundle, AHEAD).await.unwrap();
+    let review = recorded("deployment-pod.json").to_string();
+    assert_eq!(client.post(review).await.unwrap().status, 200);
+    assert!(Client::connect(injector.webhook, &bundle).await.is_err(), "by our clock it is early");
+    assert_eq!(api.with(|cluster| cluster.cas.len()), 1, "one new CA");
+    assert_eq!(injector.count_logged("clock_differs"), 1, "said once");
+}
+
 /// A webhook is no API server, but it speaks TLS, and its 404 is an answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_is_reached_over_tls_and_must_show_the_right_certificate() {
@@ -203,20 +298,5 @@ async fn the_api_server_is_reached_over_tls_and_must_show_the_right_certificate(
         let injector = Builder::outside(&kubeconfig(&server, Some(ca))).start();
         injector.until_logged(expected).await;
         assert_eq!(injector.health("/readyz").await.unwrap().0, 503);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_oldest_node_decides_what_kind_of_sidecar_there_is() {
-    for (nodes, list) in [
-        (&["v1.34.0", "v1.33.5", "v1.33.1"][..], "initContainers"),
-        (&["v1.34.0", "v1.33.5", "v1.31.4+k3s1"][..], "containers"),
-    ] {
-        let api = Api::start().await;
-        api.with(|cluster| cluster.nodes = nodes.iter().map(|&version| version.into()).collect());
-        let injector = replica(&api).await;
-        injector.until_logged("\"event\":\"nodes\"").await;
-        let pod = injected(&injector, &api).await;
-        assert_eq!(sidecar(&pod).map(|(list, _)| list), Some(list), "{nodes:?}");
     }
 }

@@ -1,16 +1,18 @@
 //! A client that calls the webhook as an API server does: TLS with the `caBundle`, HTTP/2, many requests at once.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use lameduck::clock::unix_seconds;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    time_provider::TimeProvider,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -39,7 +41,16 @@ pub struct Answer {
 impl Client {
     /// Connects, trusting the CAs in `pem` only.
     pub async fn connect(webhook: SocketAddr, pem: &str) -> io::Result<Self> {
-        let stream = handshake(webhook, pem, b"h2").await?;
+        Self::new(handshake(webhook, pem, b"h2").await?).await
+    }
+
+    /// The same, for a client whose clock is so many seconds ahead.
+    pub async fn connect_ahead(webhook: SocketAddr, pem: &str, ahead: u64) -> io::Result<Self> {
+        let config = config(pem, b"h2", Ahead(ahead))?;
+        Self::new(handshake_with(webhook, config).await?).await
+    }
+
+    async fn new(stream: TlsStream<TcpStream>) -> io::Result<Self> {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
@@ -101,19 +112,41 @@ pub async fn handshake(
     pem: &str,
     protocol: &[u8],
 ) -> io::Result<TlsStream<TcpStream>> {
+    handshake_with(webhook, config(pem, protocol, Ahead(0))?).await
+}
+
+async fn handshake_with(
+    webhook: SocketAddr,
+    config: ClientConfig,
+) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(webhook).await?;
+    stream.set_nodelay(true)?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(NAME).unwrap(), stream).await
+}
+
+/// A clock that is so many seconds ahead of the calendar.
+#[derive(Debug)]
+struct Ahead(u64);
+
+impl TimeProvider for Ahead {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds() + self.0)))
+    }
+}
+
+fn config(pem: &str, protocol: &[u8], clock: Ahead) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_details(provider, Arc::new(clock))
         .with_safe_default_protocol_versions()
-        .unwrap()
+        .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
-    let stream = TcpStream::connect(webhook).await?;
-    stream.set_nodelay(true)?;
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(NAME).unwrap(), stream).await
+    Ok(config)
 }
 
 /// Asks without TLS.

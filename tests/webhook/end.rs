@@ -10,14 +10,16 @@ use std::{
     time::Duration,
 };
 
+use http::Request;
+use http_body_util::Full;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinSet,
 };
 
 use crate::{
-    client::{Client, handshake, is_unprocessed},
-    injector::{Builder, Injector, lameduck},
+    client::{Client, connect_http1, handshake, is_unprocessed, whole},
+    injector::{Builder, Injector, NAME, lameduck},
     reviews::recorded,
 };
 
@@ -99,8 +101,12 @@ async fn a_second_signal_ends_it_and_says_that_something_was_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_injector_ends_with_0() {
     let injector = Builder::with_files().start().until_ready().await;
+    let mut idle = connect_http1(injector.webhook, &injector.ca).await.unwrap();
+    let request = Request::get("/").header("host", NAME).body(Full::default()).unwrap();
+    assert_eq!(whole(idle.send_request(request).await.unwrap()).await.unwrap().status, 404);
     injector.terminate();
     assert_eq!(injector.exit_code().await, 0);
+    assert!(idle.is_closed(), "idle connections don't hold the end up");
     assert!(Client::connect(injector.webhook, &injector.ca).await.is_err());
 }
 

@@ -99,6 +99,11 @@ impl Builder {
         self
     }
 
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(self) -> Injector {
         let mut child = lameduck()
@@ -165,10 +170,19 @@ impl Injector {
         status.await.code().unwrap()
     }
 
+    /// Whether a line of the log contains `text`.
+    pub fn logs(&self, text: &str) -> bool {
+        self.count_logged(text) > 0
+    }
+
+    /// How many lines of the log contain `text`.
+    pub fn count_logged(&self, text: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits for a line of the log that contains `text`.
     pub async fn until_logged(&self, text: &str) {
-        let is_logged = || self.log.lock().unwrap().iter().any(|line| line.contains(text));
-        eventually(text, async || is_logged().then_some(())).await;
+        eventually(text, async || self.logs(text).then_some(())).await;
     }
 }
 

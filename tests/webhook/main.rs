@@ -14,8 +14,10 @@ mod certificates;
 mod client;
 mod end;
 mod goldens;
+mod handshakes;
 mod injector;
 mod load;
+mod nodes;
 mod reviews;
 
 use std::time::Duration;

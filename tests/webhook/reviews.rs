@@ -250,6 +250,26 @@ async fn what_is_no_review_gets_a_reason_and_the_connection_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_of_too_many_values_is_let_in_and_its_owner_told() {
+    let (injector, client) = started().await;
+    let review = changed("deployment-pod.json", |pod| {
+        let many: Vec<Value> = (0..20_000).map(|n| json!({"name": format!("V{n}")})).collect();
+        pod["spec"]["containers"][0]["env"] = many.into();
+    });
+    let response = answer(&client, &review).await;
+    assert_eq!((&response["allowed"], response.get("patch")), (&json!(true), None));
+    let warning = "lameduck: not injected: it has more than 30000 JSON values";
+    assert_eq!(response["warnings"], json!([warning]));
+    let (_, metrics) = injector.health("/metrics").await.unwrap();
+    for line in [
+        "lameduck_injector_requests_total{result=\"skipped\"} 1",
+        "lameduck_injector_skipped_total{reason=\"too-many-values\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_requests_are_refused_by_what_is_wrong_with_them() {
     let (_injector, client) = started().await;
     let body = recorded("deployment-pod.json").to_string();

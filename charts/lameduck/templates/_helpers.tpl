@@ -28,14 +28,18 @@
 {{- include "lameduck.suffixed" (dict "context" . "suffix" "injector") -}}
 {{- end -}}
 
-{{/* Names of what belongs to the cluster: two releases of one name in two namespaces must not meet. In the namespace
-     that the documentation installs to, and in the default one, they stay short. */}}
+{{/* Names of what belongs to the cluster: two releases of one name in two namespaces must not meet. The plain name is that
+     of the namespace that the documentation installs to; every other one is a part of the name. What gets too long
+     ends in a digest of the whole instead. */}}
 {{- define "lameduck.injector.clusterName" -}}
 {{- $name := include "lameduck.injector.name" . -}}
-{{- if has .Release.Namespace (list "default" "lameduck-system") -}}
+{{- $whole := printf "%s-%s" $name .Release.Namespace -}}
+{{- if eq .Release.Namespace "lameduck-system" -}}
 {{- $name -}}
+{{- else if le (len $whole) 63 -}}
+{{- $whole -}}
 {{- else -}}
-{{- printf "%s-%s" $name .Release.Namespace -}}
+{{- printf "%s-%s" ($whole | trunc 54 | trimSuffix "-") (printf "%s/%s" .Release.Namespace $name | sha256sum | trunc 8) -}}
 {{- end -}}
 {{- end -}}
 

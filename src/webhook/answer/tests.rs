@@ -8,8 +8,9 @@ use crate::inject::options::Options;
 fn injector() -> Injector {
     let policy =
         Policy { defaults: Options::default(), kubernetes: None, excluded_namespaces: vec![] };
-    let counts = Arc::new(Counts::new(true));
-    Injector::new(CurrentPolicy::new(policy), InvalidConfig::Warn, counts, Clock::start())
+    let clock = Clock::start();
+    let counts = Arc::new(Counts::new(true, clock));
+    Injector::new(CurrentPolicy::new(policy), InvalidConfig::Warn, counts, clock)
 }
 
 fn post(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -92,9 +93,7 @@ fn tokens_are_32_digits_and_never_the_same() {
 #[test]
 fn the_nodes_version_is_news_once() {
     let current = injector().0.policy.clone();
-    assert!(!current.set_kubernetes(None));
-    assert!(current.set_kubernetes(Some(33)) && !current.set_kubernetes(Some(33)));
-    assert!(!current.set_kubernetes(None), "what is known stays known");
+    assert!(current.set_kubernetes(33) && !current.set_kubernetes(33));
     assert_eq!(current.get().kubernetes, Some(33));
-    assert_eq!(current.get().kubernetes, Some(33));
+    assert!(current.set_kubernetes(32));
 }

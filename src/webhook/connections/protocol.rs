@@ -53,7 +53,8 @@ pub(super) async fn http1<A: Answer>(
     let service = service_fn(move |request| port.clone().respond(request, requests.clone(), true));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        // It counts from the answer before. Who was never answered has less time, which `drive` sees to.
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(LONGEST_HEAD as usize)
         .serve_connection(TokioIo::new(stream), service);
     drive(connection, &traffic, &stages).await
@@ -138,5 +139,85 @@ where
 
     fn say_goodbye(self: Pin<&mut Self>) {
         self.graceful_shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        webhook::{
+            activity::Activity,
+            stage::{Director, stages},
+        },
+    };
+
+    /// Answers everything.
+    #[derive(Clone)]
+    struct Fine;
+
+    impl Answer for Fine {
+        async fn answer(&self, _request: Request<Incoming>) -> Response<Full<Bytes>> {
+            Response::new(Full::new(Bytes::from_static(b"fine")))
+        }
+    }
+
+    /// A connection of HTTP/1.1, and whom to tell that it should end.
+    fn connected() -> (DuplexStream, Director) {
+        let (director, stages) = stages();
+        let activity = Activity::new(Clock::start());
+        let port = Port { tls: None, answer: Fine, stages, activity };
+        let (ours, theirs) = tokio::io::duplex(4096);
+        tokio::spawn(http1(ours, port, Traffic::default()));
+        (theirs, director)
+    }
+
+    async fn ask(connection: &mut DuplexStream) {
+        connection.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"fine") {
+            let read = connection.read_buf(&mut answer).await.unwrap();
+            assert_ne!(read, 0, "it ended instead: {answer:?}");
+        }
+    }
+
+    /// How long it takes until the connection is ended.
+    async fn ends_after(mut connection: DuplexStream) -> Duration {
+        let clock = Clock::start();
+        connection.read_to_end(&mut Vec::new()).await.unwrap();
+        clock.now().since_start()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_asked_may_be_silent_for_longer_than_api_servers_are() {
+        let (mut connection, _director) = connected();
+        for pause in [0, 30, 90, 119] {
+            tokio::time::advance(Duration::from_secs(pause)).await;
+            ask(&mut connection).await;
+        }
+        let ended = ends_after(connection).await;
+        assert!(ended >= IDLE_TIMEOUT && ended <= IDLE_TIMEOUT * 2 + GOODBYE, "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_never_asked_may_not() {
+        let (silent, _director) = connected();
+        assert_eq!(ends_after(silent).await, HEADER_TIMEOUT);
+        let (mut halting, _director) = connected();
+        halting.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let ended = ends_after(halting).await;
+        assert!(ended >= HEADER_TIMEOUT && ended <= HEADER_TIMEOUT + GOODBYE, "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_silent_when_the_ports_close_is_ended_at_once() {
+        let (mut idle, director) = connected();
+        ask(&mut idle).await;
+        director.close();
+        assert_eq!(ends_after(idle).await, Duration::ZERO);
     }
 }

@@ -42,6 +42,18 @@ fn the_names_of_four_objects_are_enough() {
 }
 
 #[test]
+fn the_kubernetes_client_is_heard_only_by_who_names_it() {
+    for (given, filter) in [
+        ("", "info,kube_client=off"),
+        ("--log debug", "debug,kube_client=off"),
+        ("--log info,kube_client=error", "info,kube_client=error"),
+    ] {
+        let settings = read(&format!("{SELF_MANAGED} {given}"), None).unwrap();
+        assert_eq!(settings.log.filter, filter);
+    }
+}
+
+#[test]
 fn files_need_no_object_of_the_cluster() {
     // The namespace is said in either mode: whose it is does not depend on certificates.
     let line = "--certs files --tls-cert c --tls-key k --namespace ns";
