@@ -4,10 +4,12 @@
 //! because a typed pod would lose the fields its types do not know. Not here: where pods come from – manifests are
 //! read in [`manifest`], admission reviews in `webhook` – and what the cluster says about itself.
 
+pub mod check;
 mod decide;
 mod facts;
 mod grace;
 mod injecting;
+pub mod kubernetes;
 pub mod manifest;
 pub mod names;
 pub mod options;

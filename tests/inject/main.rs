@@ -1,6 +1,6 @@
-//! `lameduck inject` and `uninject` as people run them: the binary, manifests in, manifests and a report out.
+//! `lameduck inject`, `uninject` and `check` as people run them: the binary, manifests in, manifests and a report out.
 //!
-//! [`goldens`] holds one test per file of `tests/inject/goldens`; `UPDATE=1 cargo test --test inject` writes what is
+//! [`goldens`] holds one test per file of `tests/inject/goldens`, [`check`] of `tests/inject/check`; `UPDATE=1 cargo test --test inject` writes what is
 //! expected of them. [`readers`] asks kubectl and PyYAML how they read what we write, and whether we read as kubectl
 //! does; where one of them is not there, its tests are left out visibly.
 
@@ -13,6 +13,7 @@
     reason = "a test crate: a panic is a verdict, its output is shown on failure, and it exports nothing"
 )]
 
+mod check;
 mod command;
 mod goldens;
 mod properties;
@@ -72,6 +73,13 @@ const TESTS: &[(&str, fn())] = &[
         "many_documents_take_their_number_of_times_as_long",
         properties::many_documents_take_their_number_of_times_as_long,
     ),
+    ("check_without_pods_says_what_was_expected", check::without_pods_it_says_what_was_expected),
+    ("check_says_of_replicas_once_what_is_the_same", check::replicas_are_one_line),
+    ("check_finds_well_what_inject_makes", check::what_inject_makes_is_well),
+    (
+        "check_lets_no_control_characters_reach_a_terminal",
+        check::control_characters_reach_no_terminal,
+    ),
     ("whatever_is_injected_can_be_undone", properties::whatever_is_injected_can_be_undone),
 ];
 
@@ -106,6 +114,9 @@ fn main() -> ExitCode {
     }
     for golden in goldens::all() {
         trials.push(trial(&format!("golden_{}", golden.name), None, move || golden.check()));
+    }
+    for cluster in check::all() {
+        trials.push(trial(&format!("check_{}", cluster.name), None, move || cluster.check()));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

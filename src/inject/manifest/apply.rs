@@ -72,7 +72,7 @@ pub fn inject(manifests: &mut Manifests<'_>, settings: &Settings, core: Core<'_>
                 outcome: Outcome::Untouched,
                 warnings: marks::unquoted(object.of(&document.value), ""),
             },
-            Role::Other => continue,
+            Role::Node | Role::Other => continue,
         };
         told.insert(place, entry);
     }
@@ -92,7 +92,7 @@ pub fn uninject(manifests: &mut Manifests<'_>, undo: Undo<'_>) -> Report {
             Role::Service => {
                 document.value.pointer_mut(&object.pointer).is_some_and(services::restore)
             }
-            Role::Namespace | Role::NetworkPolicy | Role::Other => false,
+            Role::Namespace | Role::NetworkPolicy | Role::Node | Role::Other => false,
         };
         if restored {
             document.changed = true;

@@ -1,4 +1,4 @@
-//! Where manifests come from: files, or standard input. And the hook token: a file, too.
+//! Where manifests come from: files, or standard input.
 
 use std::{
     fs,
@@ -6,14 +6,25 @@ use std::{
     path::Path,
 };
 
-use super::{
-    BadStream, BadToken,
-    args::{self, Input},
-};
+use clap::Args;
+
 use crate::inject::manifest::Source;
 
 /// Says "standard input" as kubectl does.
 const STDIN: &str = "-";
+
+/// Where the manifests are.
+#[derive(Clone, Debug, Args)]
+pub struct Input {
+    /// A file of manifests, or - for standard input, which is the default; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub files: Vec<String>,
+}
+
+/// A stream that can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BadStream(pub(super) String);
 
 /// A stream of manifests, read to its end.
 #[derive(Debug)]
@@ -38,15 +49,6 @@ pub(super) fn read(input: &Input) -> Result<Vec<Text>, BadStream> {
         .iter()
         .map(|name| if name == STDIN { Text::from_stdin() } else { Text::from_file(name) })
         .collect()
-}
-
-/// The token in a file, which may end with a newline, as editors have it.
-pub(super) fn token(file: &Path) -> Result<String, BadToken> {
-    let failed = |what: String| BadToken(format!("{}: {what}", file.display()));
-    let text = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
-    let text =
-        text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
-    args::token(text).map_err(|problem| failed(problem.to_string()))
 }
 
 // === impl Text ===
