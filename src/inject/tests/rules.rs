@@ -301,6 +301,44 @@ fn an_exec_probe_stays() {
 }
 
 #[test]
+fn a_probe_that_the_sidecar_would_refuse_is_left_to_kubelet() {
+    let mut pod = story();
+    let second = json!({ "name": "second", "ports": [{ "containerPort": 9090, "name": "http-b" }],
+        "readinessProbe": { "tcpSocket": { "port": 9090 } } });
+    pod["spec"]["containers"].as_array_mut().unwrap().push(second);
+    for (handler, said) in [
+        (
+            json!({ "port": "http", "httpHeaders": [{ "name": "X-Name", "value": "a\nb" }] }),
+            "`X-Name`",
+        ),
+        (json!({ "port": "http", "httpHeaders": [{ "name": "a b", "value": "secret" }] }), "`a b`"),
+        (
+            json!({ "port": "http", "httpHeaders": [{ "name": "x".repeat(200) + "\n", "value": "" }] }),
+            "xxx…",
+        ),
+        (json!({ "port": "http", "scheme": "GOPHER" }), "`GOPHER`"),
+        (json!({ "port": "http", "pth": "/" }), "`pth`"),
+    ] {
+        pod["spec"]["containers"][0]["readinessProbe"] = json!({ "httpGet": handler });
+        let injection = native(&pod);
+        let mut direct = handler.clone();
+        direct["port"] = json!(8080);
+        let app = &injection.pod["spec"]["containers"][0];
+        assert_eq!(app["readinessProbe"], json!({ "httpGet": direct }));
+        let asked = variable(&injection.pod, "LAMEDUCK_APP_PROBES").unwrap();
+        assert!(asked.starts_with(r#"{"second":"#), "{asked}");
+        let [warning] = injection.warnings.as_slice() else { panic!("{:?}", injection.warnings) };
+        assert!(
+            warning.starts_with("readinessProbe of ready-test is left to kubelet: "),
+            "{warning}"
+        );
+        assert!(warning.contains(said) && !warning.contains("secret"), "{warning}");
+        assert!(warning.chars().count() <= 120, "{warning}");
+        assert_eq!(uninject(&injection.pod), Some(pod.clone()));
+    }
+}
+
+#[test]
 fn liveness_asks_the_app_and_a_hung_app_gets_its_own_grace_period() {
     let mut pod = story();
     pod["spec"]["containers"][0]["livenessProbe"] =
@@ -367,6 +405,19 @@ fn a_hook_that_sleeps_becomes_the_floor_of_the_drain() {
         assert_eq!(prestop(&injection.pod), &command);
         assert_eq!(injection.warnings.len(), 1);
     }
+}
+
+#[test]
+fn a_call_that_the_sidecar_would_refuse_stays() {
+    let headers = json!([{ "name": "X-Name", "value": "a\nb" }]);
+    let call = json!({ "httpGet": { "path": "/bye", "port": 8080, "httpHeaders": headers } });
+    let injection = native(&hook(&call));
+    assert_eq!(prestop(&injection.pod), &call);
+    let [warning] = injection.warnings.as_slice() else { panic!("{:?}", injection.warnings) };
+    assert!(
+        warning.starts_with("preStop of ready-test stays: ") && warning.contains("`X-Name`"),
+        "{warning}"
+    );
 }
 
 #[test]
