@@ -217,7 +217,7 @@ pub fn check_defaults(defaults: &Options) -> Result<(), Skip> {
 }
 
 /// The pod with an annotation that says why it was skipped, if the pod itself had asked to be injected, or has
-/// choices of ours that can't be read.
+/// choices of ours that can't be read. `None`, too, if there is no room for it.
 #[must_use]
 pub fn annotate_skip(pod: &Value, skip: &Skip) -> Option<Value> {
     let asked_itself = pod::label(pod, names::INJECT) == Some("enabled");
@@ -233,7 +233,7 @@ pub fn annotate_skip(pod: &Value, skip: &Skip) -> Option<Value> {
     let metadata = pod::object_at(pod.as_object_mut()?, "metadata")?;
     let annotations = pod::object_at(metadata, "annotations")?;
     annotations.insert(names::SKIPPED.to_owned(), skip.to_string().into());
-    Some(pod)
+    decide::annotations_fit(&pod).is_ok().then_some(pod)
 }
 
 /// The pod as it was before [`inject`]; `None` if it was not injected.

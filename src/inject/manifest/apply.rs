@@ -15,7 +15,7 @@ use super::{
     report::{Entry, Outcome, Report},
     services::{self, Bypass},
 };
-use crate::inject::{Asked, Gate, Injection, Policy, Skip, names::INJECT};
+use crate::inject::{Asked, Gate, Injection, Policy, Skip, decide::annotations_fit, names::INJECT};
 
 /// What is done to a pod.
 pub type Core<'a> = &'a dyn Fn(&Value, &Asked<'_>, &Policy) -> Result<Injection, Skip>;
@@ -175,6 +175,7 @@ impl Run<'_> {
         };
         let mut injection = (self.core)(&named, &asked, policy)?;
         named::note(&mut injection.pod, pod, &named);
+        annotations_fit(&injection.pod)?;
         Ok(injection)
     }
 

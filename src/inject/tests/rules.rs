@@ -258,6 +258,33 @@ fn a_swap_that_can_t_be_is_refused() {
     assert_eq!(skipped(&same).reason, SkipReason::InvalidConfig);
 }
 
+/// How many bytes a pod's annotations are to the API server.
+fn annotations_size(pod: &Value) -> usize {
+    let annotations = pod["metadata"]["annotations"].as_object().unwrap();
+    annotations.iter().map(|(key, value)| key.len() + value.as_str().unwrap().len()).sum()
+}
+
+#[test]
+fn a_pod_whose_annotations_would_be_too_long_is_left_alone() {
+    const LIMIT: usize = 256 * 1024;
+    let filled = |length: usize| {
+        let mut pod = with(story(), &[("drain-timeout", "30s")]);
+        pod["metadata"]["annotations"]["x"] = json!("x".repeat(length));
+        pod
+    };
+    let room = LIMIT - annotations_size(&native(&filled(0)).pod);
+    assert_eq!(annotations_size(&native(&filled(room)).pod), LIMIT);
+    let over = filled(room + 1);
+    let skip = skipped(&over);
+    assert_eq!(skip.reason, SkipReason::InvalidConfig);
+    assert!(skip.detail.contains("262145") && skip.detail.contains("262144"), "{skip}");
+    let told = annotate_skip(&over, &skip).unwrap();
+    assert!(annotations_size(&told) < LIMIT);
+    // Not even the reason has room.
+    let full = filled(LIMIT - annotations_size(&filled(0)));
+    assert_eq!(annotate_skip(&full, &skipped(&full)), None);
+}
+
 // === probes ===
 
 #[test]
