@@ -6,6 +6,7 @@
 
 pub mod check;
 mod decide;
+mod edited;
 mod facts;
 mod grace;
 mod injecting;
@@ -234,6 +235,23 @@ pub fn annotate_skip(pod: &Value, skip: &Skip) -> Option<Value> {
     let annotations = pod::object_at(metadata, "annotations")?;
     annotations.insert(names::SKIPPED.to_owned(), skip.to_string().into());
     decide::annotations_fit(&pod).is_ok().then_some(pod)
+}
+
+/// A pod as it was before it was injected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restored {
+    /// The pod, or pod template.
+    pub pod: Value,
+    /// What somebody had edited since that is lost, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// The pod as it was before [`inject`], and what is lost with that; `None` if it was not injected.
+#[must_use]
+pub fn restore(pod: &Value) -> Option<Restored> {
+    let before = uninject(pod)?;
+    let warnings = edited::edited(pod, &before);
+    Some(Restored { pod: before, warnings })
 }
 
 /// The pod as it was before [`inject`]; `None` if it was not injected.

@@ -44,7 +44,7 @@ pub(super) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn undo(args: &UninjectArgs) -> anyhow::Result<ExitCode> {
     let texts = sources::read(&args.input)?;
-    rewrite(&texts, args.output, true, |manifests| apply::uninject(manifests, &inject::uninject))
+    rewrite(&texts, args.output, true, |manifests| apply::uninject(manifests, &inject::restore))
 }
 
 fn rewrite(
