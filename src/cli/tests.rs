@@ -59,8 +59,9 @@ fn usage_is_as_documented() {
         "inject -f a.yaml -f - --set drain-timeout=30s --set image=x --kube-version v1.31.4-gke.1 --strict",
         "inject --native-sidecar false --name-port 8080=http --only-labelled --fix-services -o json",
         "uninject -f a.yaml -o yaml",
+        "uninject -R -f folder",
         "check",
-        "check -f pods.json -f - -o json --kube-version 1.31 --set drain-timeout=30s",
+        "check -R -f pods.json -f - -o json --kube-version 1.31 --set drain-timeout=30s",
         "copy --to /lameduck-bin/lameduck",
     ] {
         let args = std::iter::once("lameduck").chain(line.split(' '));

@@ -15,6 +15,7 @@
 
 mod check;
 mod command;
+mod folders;
 mod goldens;
 mod properties;
 mod readers;
@@ -37,6 +38,8 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("streams_that_cannot_be_read_give_nothing", streams::that_cannot_be_read_give_nothing),
     ("streams_of_several_files_are_one", streams::of_several_files_are_one),
+    ("streams_of_a_folder_are_those_of_its_manifests", folders::are_their_manifests),
+    ("folders_without_manifests_say_what_was_expected", folders::without_manifests),
     ("streams_of_json_stay_json", streams::of_json_stay_json),
     ("streams_may_be_printed_as_json_or_yaml", streams::may_be_printed_as_json_or_yaml),
     ("streams_whose_reader_is_gone_are_no_error", streams::whose_reader_is_gone_are_no_error),
@@ -90,6 +93,7 @@ type ReaderTest = (&'static str, Means, fn(&str));
 /// Tests that need a reader of YAML.
 const READERS: &[ReaderTest] = &[
     ("kubectl_reads_what_we_write", Means::Kubectl, readers::kubectl_reads_what_we_write),
+    ("kubectl_takes_the_same_files_of_a_folder", Means::Kubectl, folders::kubectl_takes_the_same),
     ("kubectl_reads_scalars_as_we_do", Means::Kubectl, readers::kubectl_reads_scalars_as_we_do),
     ("kubectl_reads_documents_as_we_do", Means::Kubectl, readers::kubectl_reads_documents_as_we_do),
     (

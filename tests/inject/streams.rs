@@ -55,7 +55,7 @@ pub fn that_cannot_be_read_give_nothing() {
     }
     let folder = tempfile::tempdir().unwrap();
     let told = lameduck(&format!("inject -f {}", folder.path().display()), "").ran_badly().1;
-    assert!(told.contains("is a folder"), "{told}");
+    assert!(told.contains("no manifests in this folder"), "{told}");
     let told = lameduck(&format!("inject -f {}/none", folder.path().display()), "").ran_badly().1;
     assert!(told.contains("none: No such file"), "{told}");
     let latin = folder.path().join("latin1.yaml");
