@@ -3,12 +3,14 @@
 //! Not here: the sidecar itself and the demo; `main` starts those. The tools write to standard output; what went
 //! wrong goes to standard error.
 
+mod check;
 mod client;
 mod copy;
 mod drain;
 mod env;
 mod inject;
 mod prestop;
+mod sources;
 mod status;
 mod webhook_check;
 
@@ -16,11 +18,15 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::inject::{InjectArgs, UninjectArgs};
+pub use self::{
+    check::{CheckArgs, CheckFormat},
+    inject::{InjectArgs, UninjectArgs},
+    sources::Input,
+};
 use crate::{
     config::{Issues, Vars},
     exit,
-    inject::{manifest::InSource, options::BadOption},
+    inject::{check::NoPods, manifest::InSource, options::BadOption},
     units, webhook,
 };
 
@@ -34,6 +40,15 @@ Manifests are YAML with any number of documents, lists, or JSON. Documents that 
 byte; the others lose their comments. If anything can't be read, nothing is written.
 Exit codes: 0 done; 1 a manifest can't be read or written; 2 something was skipped and --strict was given, \
 so that nothing is written; 64 bad usage.";
+
+/// Shown below the options of `check`.
+const CHECK_EXIT_CODES: &str = "\
+It has no rights of its own and changes nothing: it reads what kubectl prints,
+  kubectl get pods,namespaces,services,networkpolicies -A -o json | lameduck check
+With nodes among them it knows the kubelets' versions.
+Exit codes: 0 every pod that asks for the sidecar has it, and it works; 1 the input can't be read, or there is no pod \
+in it; 2 there is something to do; 64 bad usage.";
+
 /// Shown below the options of `copy`.
 const COPY_EXIT_CODES: &str =
     "Exit codes: 0 copied; 64 bad usage; 70 it can't be copied, and nothing is left.";
@@ -123,6 +138,9 @@ pub enum Tool {
     /// Make manifests what they were before `inject`
     #[command(after_help = MANIFEST_EXIT_CODES)]
     Uninject(UninjectArgs),
+    /// Say which pods have the sidecar, which do not, and why: of what kubectl prints
+    #[command(after_help = CHECK_EXIT_CODES)]
+    Check(CheckArgs),
     /// Copy this binary, for an init container: the image has no `cp`
     #[command(after_help = COPY_EXIT_CODES)]
     Copy(CopyArgs),
@@ -246,6 +264,7 @@ impl Tool {
             Self::WebhookCheck(args) => webhook_check::run(args),
             Self::Inject(args) => inject::run(args),
             Self::Uninject(args) => inject::undo(args),
+            Self::Check(args) => check::run(args),
             Self::Copy(args) => copy::run(args),
         };
         done.unwrap_or_else(|error| {
@@ -280,7 +299,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
     }
     if error.is::<Issues>() || error.is::<BadOption>() || error.is::<inject::BadToken>() {
         exit::USAGE
-    } else if error.is::<inject::BadStream>() || error.is::<InSource>() {
+    } else if error.is::<sources::BadStream>() || error.is::<InSource>() || error.is::<NoPods>() {
         exit::MANIFESTS
     } else {
         exit::INTERNAL

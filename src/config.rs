@@ -21,6 +21,8 @@ pub use self::{
     actions::{ContainerProbe, HttpGet, Probe, ProbeAction, UserPrestop},
     issues::{Issue, Issues, Problem},
     load::AdminAccess,
+    prestop::check_call,
+    probes::check_readiness,
     source::{Facts, MapVars, Vars},
     tls::{ClientAuth, TLS_VARS, Tls, TlsNames},
 };

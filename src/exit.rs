@@ -1,16 +1,19 @@
 //! Pure. How the process may end: every exit code once.
 //!
-//! The numbers are those of BSD's `sysexits.h`, which other tools read the same way; those of `inject` and `uninject`
-//! are what people who pipe manifests expect.
+//! The numbers are those of BSD's `sysexits.h`, which other tools read the same way; those of `inject`, `uninject` and
+//! `check` are what people who pipe manifests expect.
 
 /// Drained or stopped with nothing abandoned; a tool did what it was asked.
 pub const OK: u8 = 0;
 
-/// `inject`, `uninject`: the manifests can't be read or written; as kubectl has it.
+/// `inject`, `uninject`, `check`: the manifests can't be read or written; as kubectl has it.
 pub const MANIFESTS: u8 = 1;
 
 /// `inject --strict`: something was skipped.
 pub const SKIPPED: u8 = 2;
+
+/// `check`: there is something to do.
+pub const FOUND: u8 = 2;
 
 /// `EX_USAGE`: bad configuration or usage; no port was bound.
 pub const USAGE: u8 = 64;

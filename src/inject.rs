@@ -4,10 +4,13 @@
 //! because a typed pod would lose the fields its types do not know. Not here: where pods come from – manifests are
 //! read in [`manifest`], admission reviews in `webhook` – and what the cluster says about itself.
 
+pub mod check;
 mod decide;
+mod edited;
 mod facts;
 mod grace;
 mod injecting;
+pub mod kubernetes;
 pub mod manifest;
 pub mod names;
 pub mod options;
@@ -215,7 +218,7 @@ pub fn check_defaults(defaults: &Options) -> Result<(), Skip> {
 }
 
 /// The pod with an annotation that says why it was skipped, if the pod itself had asked to be injected, or has
-/// choices of ours that can't be read.
+/// choices of ours that can't be read. `None`, too, if there is no room for it.
 #[must_use]
 pub fn annotate_skip(pod: &Value, skip: &Skip) -> Option<Value> {
     let asked_itself = pod::label(pod, names::INJECT) == Some("enabled");
@@ -231,7 +234,24 @@ pub fn annotate_skip(pod: &Value, skip: &Skip) -> Option<Value> {
     let metadata = pod::object_at(pod.as_object_mut()?, "metadata")?;
     let annotations = pod::object_at(metadata, "annotations")?;
     annotations.insert(names::SKIPPED.to_owned(), skip.to_string().into());
-    Some(pod)
+    decide::annotations_fit(&pod).is_ok().then_some(pod)
+}
+
+/// A pod as it was before it was injected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restored {
+    /// The pod, or pod template.
+    pub pod: Value,
+    /// What somebody had edited since that is lost, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// The pod as it was before [`inject`], and what is lost with that; `None` if it was not injected.
+#[must_use]
+pub fn restore(pod: &Value) -> Option<Restored> {
+    let before = uninject(pod)?;
+    let warnings = edited::edited(pod, &before);
+    Some(Restored { pod: before, warnings })
 }
 
 /// The pod as it was before [`inject`]; `None` if it was not injected.

@@ -2,23 +2,22 @@
 //!
 //! All or nothing: a pipe into `kubectl apply` must not get the half of it. Not here: what is done to manifests.
 
-mod args;
-mod sources;
+pub(super) mod args;
+mod token;
 
 use std::{
     io::{self, Write as _},
     process::ExitCode,
 };
 
+use self::args::Format;
 pub use self::args::{InjectArgs, UninjectArgs};
-use self::{
-    args::{Format, NEWEST_KUBERNETES},
-    sources::Text,
-};
+pub(super) use self::token::BadToken;
+use super::sources::{self, Text};
 use crate::{
     exit,
     inject::{
-        self,
+        self, kubernetes,
         manifest::{
             Manifests,
             apply::{self, Settings},
@@ -29,18 +28,8 @@ use crate::{
     },
 };
 
-/// A stream that can't be read.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct BadStream(String);
-
-/// A file that holds no token.
-#[derive(Debug, thiserror::Error)]
-#[error("--hook-token-file {0}")]
-pub(super) struct BadToken(String);
-
 pub(super) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
-    let token = args.hook_token_file.as_deref().map(sources::token).transpose()?;
+    let token = args.hook_token_file.as_deref().map(token::read).transpose()?;
     let settings: Settings = args.settings(token)?;
     let texts = sources::read(&args.input)?;
     let may_skip = !args.strict;
@@ -55,7 +44,7 @@ pub(super) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn undo(args: &UninjectArgs) -> anyhow::Result<ExitCode> {
     let texts = sources::read(&args.input)?;
-    rewrite(&texts, args.output, true, |manifests| apply::uninject(manifests, &inject::uninject))
+    rewrite(&texts, args.output, true, |manifests| apply::uninject(manifests, &inject::restore))
 }
 
 fn rewrite(
@@ -85,7 +74,8 @@ fn rewrite(
 #[allow(clippy::print_stderr, reason = "standard output is the manifests'")]
 fn note_assumption() {
     eprintln!(
-        "note: Kubernetes 1.{NEWEST_KUBERNETES} is assumed, so sidecars are native; --kube-version says which it is"
+        "note: Kubernetes 1.{} is assumed, so sidecars are native; --kube-version says which it is",
+        kubernetes::NEWEST
     );
 }
 

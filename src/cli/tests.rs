@@ -59,6 +59,9 @@ fn usage_is_as_documented() {
         "inject -f a.yaml -f - --set drain-timeout=30s --set image=x --kube-version v1.31.4-gke.1 --strict",
         "inject --native-sidecar false --name-port 8080=http --only-labelled --fix-services -o json",
         "uninject -f a.yaml -o yaml",
+        "uninject -R -f folder",
+        "check",
+        "check -R -f pods.json -f - -o json --kube-version 1.31 --set drain-timeout=30s",
         "copy --to /lameduck-bin/lameduck",
     ] {
         let args = std::iter::once("lameduck").chain(line.split(' '));
@@ -84,6 +87,8 @@ fn wrong_usage_is_refused() {
         "inject --name-port http",
         "inject -o text",
         "inject a.yaml",
+        "check pods.json",
+        "check -o yaml",
         "copy",
         "copy /lameduck-bin/lameduck",
     ] {

@@ -6,10 +6,10 @@
 use serde_json::{Map, Value};
 
 use super::{
-    UserPrestop,
+    HttpGet, UserPrestop,
     issues::{Problem, printable},
     probes::{
-        RawHttpGet, http_action, is_container_name, refuse_unknown, unknown_in_actions,
+        ANY_HOST, RawHttpGet, http_action, is_container_name, refuse_unknown, unknown_in_actions,
         unknown_keys,
     },
 };
@@ -37,20 +37,33 @@ pub(super) fn user_prestop(
     if problems.is_empty() { Ok(hooks) } else { Err(problems) }
 }
 
+/// Whether a preStop hook, given as JSON, could be performed from here.
+///
+/// # Errors
+/// What the sidecar would refuse about it, without the values of its headers.
+pub fn check_call(handler: &Value) -> Result<(), Vec<Problem>> {
+    read_call(handler.clone(), "preStop", ANY_HOST).map(|_call| ())
+}
+
 fn hook(name: &str, handler: Value, default_host: &str) -> Result<UserPrestop, Vec<Problem>> {
     let at = printable(name);
     // The name is that of the path `/prestop/container/{name}`.
     if !is_container_name(name) {
         return Err(vec![Problem::expected(format_args!("`{at}` to be a container's name"))]);
     }
+    let action = read_call(handler, &at, default_host)?;
+    Ok(UserPrestop { container: name.to_owned(), action })
+}
+
+fn read_call(handler: Value, at: &str, default_host: &str) -> Result<HttpGet, Vec<Problem>> {
     let Value::Object(mut handler) = handler else {
         return Err(vec![Problem::expected(format_args!(
             "{at} to be a preStop hook, but it is no JSON object"
         ))]);
     };
     handler.retain(|_, value| !value.is_null());
-    refuse_unknown(unknown_keys(&handler, HANDLER, &at))?;
-    refuse_unknown(unknown_in_actions(&handler, &at))?;
+    refuse_unknown(unknown_keys(&handler, HANDLER, at))?;
+    refuse_unknown(unknown_in_actions(&handler, at))?;
     let raw = handler.shift_remove("httpGet");
     let (Some(raw), None) = (raw, handler.keys().next()) else {
         let others: Vec<_> = handler.keys().map(|key| format!("`{key}`")).collect();
@@ -67,6 +80,5 @@ fn hook(name: &str, handler: Value, default_host: &str) -> Result<UserPrestop, V
     let raw: RawHttpGet = serde_json::from_value(raw).map_err(|error| {
         vec![Problem::expected(format_args!("{at} to be a kubelet httpGet: {error}"))]
     })?;
-    let action = http_action(raw, &at, default_host).map_err(|problem| vec![problem])?;
-    Ok(UserPrestop { container: name.to_owned(), action })
+    http_action(raw, &at, default_host).map_err(|problem| vec![problem])
 }

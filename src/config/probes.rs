@@ -15,6 +15,9 @@ use super::{ContainerProbe, HttpGet, Probe, ProbeAction, issues::Problem, parse}
 /// How alike two keys must be for the one to be offered for the other; `pth` and `path` are, `exec` and `grpc` are not.
 const LEAST_LIKENESS: f64 = 0.8;
 
+/// Where a probe is asked that is only looked at.
+pub(super) const ANY_HOST: &str = "127.0.0.1";
+
 /// What a container's object may have.
 const CONTAINER: &[&str] = &["readiness", "liveness", "startup"];
 
@@ -112,6 +115,14 @@ pub(super) fn app_probes(
     if problems.is_empty() { Ok(probes) } else { Err(problems) }
 }
 
+/// Whether a `v1.Probe`, given as JSON, could be asked from here.
+///
+/// # Errors
+/// What the sidecar would refuse about it, without the values of its headers.
+pub fn check_readiness(raw: &Value) -> Result<(), Vec<Problem>> {
+    read_probe(raw.clone(), "readiness", ANY_HOST).map(|_probe| ())
+}
+
 fn readiness(name: &str, container: Value, default_host: &str) -> Result<Probe, Vec<Problem>> {
     let shown = super::issues::printable(name);
     let at = format!("{shown}.readiness");
@@ -130,11 +141,15 @@ fn readiness(name: &str, container: Value, default_host: &str) -> Result<Probe, 
     if !is_container_name(name) {
         return Err(vec![Problem::expected(format_args!("{at} to begin with a container's name"))]);
     }
-    refuse_unknown(unknown_in_probe(&raw, &at))?;
+    read_probe(raw, &at, default_host)
+}
+
+fn read_probe(raw: Value, at: &str, default_host: &str) -> Result<Probe, Vec<Problem>> {
+    refuse_unknown(unknown_in_probe(&raw, at))?;
     let raw: RawProbe = serde_json::from_value(raw).map_err(|error| {
         vec![Problem::expected(format_args!("{at} to be a kubelet probe: {error}"))]
     })?;
-    probe(raw, &at, default_host).map_err(|problem| vec![problem])
+    probe(raw, at, default_host).map_err(|problem| vec![problem])
 }
 
 fn probe(raw: RawProbe, at: &str, default_host: &str) -> Result<Probe, Problem> {

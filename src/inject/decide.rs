@@ -13,6 +13,10 @@ use super::{
     record,
 };
 
+/// How many bytes all annotations of an object may have, keys and values together
+/// (`TotalAnnotationSizeLimitB` of `k8s.io/apimachinery/pkg/api/validation`).
+const LONGEST_ANNOTATIONS: usize = 256 * 1024;
+
 /// What is to be done with a pod.
 #[derive(Clone, Debug)]
 pub(super) enum Task {
@@ -110,6 +114,24 @@ pub(super) fn names_are_free(pod: &Value) -> Result<(), Skip> {
         return Ok(());
     };
     let detail = format!("prestop=wrap: expected no {taken}, which is ours to add");
+    Err(skip(SkipReason::InvalidConfig, detail))
+}
+
+/// What is added must leave room: a pod with longer annotations is refused by the API server.
+///
+/// # Errors
+/// It does not.
+pub(super) fn annotations_fit(pod: &Value) -> Result<(), Skip> {
+    let annotations = pod::annotations(pod).into_iter().flatten();
+    let sizes = annotations.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len));
+    let size: usize = sizes.sum();
+    if size <= LONGEST_ANNOTATIONS {
+        return Ok(());
+    }
+    let detail = format!(
+        "with the sidecar's its annotations would be {size} bytes long: expected at most {LONGEST_ANNOTATIONS}, or \
+         the API server refuses the pod"
+    );
     Err(skip(SkipReason::InvalidConfig, detail))
 }
 

@@ -99,7 +99,7 @@ impl<'a> Injecting<'a> {
     /// Makes all changes.
     ///
     /// # Errors
-    /// The sidecar would refuse its configuration.
+    /// The sidecar would refuse its configuration, or the API server the pod.
     pub(super) fn finish(mut self) -> Result<Injection, Skip> {
         self.warn_about_swap();
         self.warn_about_meshes();
@@ -109,6 +109,7 @@ impl<'a> Injecting<'a> {
         self.change_spec();
         self.warnings = std::mem::take(&mut self.warnings).into_iter().map(one_line).collect();
         self.annotate();
+        decide::annotations_fit(&self.pod)?;
         let summary = self.summary();
         Ok(Injection { pod: self.pod, summary, repaired: false, warnings: self.warnings })
     }

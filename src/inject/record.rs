@@ -138,6 +138,50 @@ impl Record {
     }
 }
 
+// === what was touched ===
+
+/// What an injected pod's note is about: the fields that undoing it gives another value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Touched {
+    /// Fields of containers.
+    pub(super) containers: BTreeMap<String, Vec<String>>,
+    /// Fields of `spec`.
+    pub(super) spec: Vec<String>,
+    /// One variable each of containers.
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+// === impl Touched ===
+
+impl Touched {
+    /// `None` if the pod carries no readable note.
+    pub(super) fn of(pod: &Value) -> Option<Self> {
+        let record: Record = serde_json::from_str(pod::annotation(pod, names::ORIGINAL)?).ok()?;
+        let mut touched = Self::default();
+        for (name, fields) in &record.containers {
+            touched.containers.entry(name.clone()).or_default().extend(fields.keys().cloned());
+        }
+        touched.spec.extend(record.spec.keys().cloned());
+        for path in &record.added {
+            match path.split('/').collect::<Vec<_>>()[..] {
+                // What others put into a list stays there.
+                [.., field] if COLLECTIONS.contains(&field) => {}
+                ["containers", name, field] => {
+                    let fields = touched.containers.entry(name.to_owned()).or_default();
+                    fields.push(field.to_owned());
+                }
+                ["spec", field] => touched.spec.push(field.to_owned()),
+                _ => {}
+            }
+        }
+        for (name, (variable, _)) in record.variables {
+            touched.containers.entry(name.clone()).or_default();
+            touched.variables.insert(name, variable);
+        }
+        Some(touched)
+    }
+}
+
 // === undo ===
 
 /// The pod as it was before; `None` if it carries no readable note.

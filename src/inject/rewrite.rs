@@ -18,6 +18,9 @@ use super::{
     record::Record,
 };
 
+/// How many characters a warning should have at most (the API server's `pkg/warning`).
+const LONGEST_WARNING: usize = 120;
+
 /// What is changed, and by what it is decided.
 pub(super) struct Changes<'a> {
     pub(super) options: &'a Options,
@@ -86,12 +89,13 @@ impl Changes<'_> {
             self.direct(container, "readinessProbe", captured, record);
             return None;
         }
-        let Some(asked) = probes::asked(container, &probe, captured) else {
-            warnings.push(format!(
-                "readinessProbe of {name} is left to kubelet: the sidecar can't ask it"
-            ));
-            self.direct(container, "readinessProbe", captured, record);
-            return None;
+        let asked = match probes::asked(container, &probe, captured) {
+            Ok(asked) => asked,
+            Err(why) => {
+                warnings.push(short(format!("readinessProbe of {name} is left to kubelet: {why}")));
+                self.direct(container, "readinessProbe", captured, record);
+                return None;
+            }
         };
         record.container_field(container, "readinessProbe");
         let path = format!("/probe/{name}/readiness");
@@ -237,6 +241,14 @@ pub(super) fn http_hook(path: &str, admin: u16, token: Option<&str>) -> Value {
         get["httpHeaders"] = json!([{ "name": names::TOKEN_HEADER, "value": token }]);
     }
     json!({ "httpGet": get })
+}
+
+/// A warning that quotes what somebody wrote, cut to what the API server recommends.
+pub(super) fn short(warning: String) -> String {
+    if warning.chars().count() <= LONGEST_WARNING {
+        return warning;
+    }
+    warning.chars().take(LONGEST_WARNING - 1).chain(['…']).collect()
 }
 
 /// Gives the ports of these names the sidecar's numbers. Where the app listens is declared besides, for people.

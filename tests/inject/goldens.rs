@@ -4,7 +4,10 @@
 //! `NAME.native.report`, `NAME.container.yaml` and `NAME.container.report`. Besides: a second injection changes
 //! nothing, and `uninject` gives back what was there.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::command::{Ran, lameduck, values};
 
@@ -35,16 +38,20 @@ pub fn all() -> Vec<Golden> {
 // === impl Golden ===
 
 impl Golden {
+    fn file(&self, kind: &str) -> PathBuf {
+        self.folder.join(format!("{}.{kind}", self.name))
+    }
+
     /// Runs it in both modes.
     pub fn check(&self) {
-        let input = fs::read_to_string(self.folder.join(format!("{}.yaml", self.name))).unwrap();
+        let input = fs::read_to_string(self.file("yaml")).unwrap();
         let args =
             input.lines().next().and_then(|line| line.strip_prefix("# args: ")).unwrap_or_default();
         for (mode, native) in MODES {
             let line = format!("inject --native-sidecar {native} {args}");
             let Ran { out, err, .. } = lameduck(&line, &input).ok();
-            self.compare(&format!("{mode}.yaml"), &out);
-            self.compare(&format!("{mode}.report"), &err);
+            compare(&self.file(&format!("{mode}.yaml")), &out);
+            compare(&self.file(&format!("{mode}.report")), &err);
             assert_eq!(
                 lameduck(&line, &out).ok().out,
                 out,
@@ -58,22 +65,23 @@ impl Golden {
             );
         }
     }
+}
 
-    fn compare(&self, kind: &str, present: &str) {
-        let file = self.folder.join(format!("{}.{kind}", self.name));
-        if std::env::var_os("UPDATE").is_some() {
-            fs::write(&file, present).unwrap();
-            return;
-        }
-        let wanted =
-            fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let differs =
-            wanted.lines().zip(present.lines()).position(|(wanted, present)| wanted != present);
-        assert!(
-            wanted == present,
-            "{}: line {} is another one; `UPDATE=1 cargo test --test inject` writes it anew\n--- now\n{present}",
-            file.display(),
-            differs.unwrap_or_else(|| wanted.lines().count().min(present.lines().count())) + 1,
-        );
+/// Compares what there is with what is in a file; with `UPDATE=1` writes it there.
+#[track_caller]
+pub fn compare(file: &Path, present: &str) {
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(file, present).unwrap();
+        return;
     }
+    let wanted =
+        fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let differs =
+        wanted.lines().zip(present.lines()).position(|(wanted, present)| wanted != present);
+    assert!(
+        wanted == present,
+        "{}: line {} is another one; `UPDATE=1 cargo test --test inject` writes it anew\n--- now\n{present}",
+        file.display(),
+        differs.unwrap_or_else(|| wanted.lines().count().min(present.lines().count())) + 1,
+    );
 }

@@ -1,6 +1,6 @@
-//! `lameduck inject` and `uninject` as people run them: the binary, manifests in, manifests and a report out.
+//! `lameduck inject`, `uninject` and `check` as people run them: the binary, manifests in, manifests and a report out.
 //!
-//! [`goldens`] holds one test per file of `tests/inject/goldens`; `UPDATE=1 cargo test --test inject` writes what is
+//! [`goldens`] holds one test per file of `tests/inject/goldens`, [`check`] of `tests/inject/check`; `UPDATE=1 cargo test --test inject` writes what is
 //! expected of them. [`readers`] asks kubectl and PyYAML how they read what we write, and whether we read as kubectl
 //! does; where one of them is not there, its tests are left out visibly.
 
@@ -13,7 +13,9 @@
     reason = "a test crate: a panic is a verdict, its output is shown on failure, and it exports nothing"
 )]
 
+mod check;
 mod command;
+mod folders;
 mod goldens;
 mod properties;
 mod readers;
@@ -36,6 +38,8 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("streams_that_cannot_be_read_give_nothing", streams::that_cannot_be_read_give_nothing),
     ("streams_of_several_files_are_one", streams::of_several_files_are_one),
+    ("streams_of_a_folder_are_those_of_its_manifests", folders::are_their_manifests),
+    ("folders_without_manifests_say_what_was_expected", folders::without_manifests),
     ("streams_of_json_stay_json", streams::of_json_stay_json),
     ("streams_may_be_printed_as_json_or_yaml", streams::may_be_printed_as_json_or_yaml),
     ("streams_whose_reader_is_gone_are_no_error", streams::whose_reader_is_gone_are_no_error),
@@ -72,6 +76,14 @@ const TESTS: &[(&str, fn())] = &[
         "many_documents_take_their_number_of_times_as_long",
         properties::many_documents_take_their_number_of_times_as_long,
     ),
+    ("check_without_pods_says_what_was_expected", check::without_pods_it_says_what_was_expected),
+    ("check_says_of_replicas_once_what_is_the_same", check::replicas_are_one_line),
+    ("uninject_tells_what_was_edited_since", streams::uninject_tells_what_was_edited_since),
+    ("check_finds_well_what_inject_makes", check::what_inject_makes_is_well),
+    (
+        "check_lets_no_control_characters_reach_a_terminal",
+        check::control_characters_reach_no_terminal,
+    ),
     ("whatever_is_injected_can_be_undone", properties::whatever_is_injected_can_be_undone),
 ];
 
@@ -81,6 +93,7 @@ type ReaderTest = (&'static str, Means, fn(&str));
 /// Tests that need a reader of YAML.
 const READERS: &[ReaderTest] = &[
     ("kubectl_reads_what_we_write", Means::Kubectl, readers::kubectl_reads_what_we_write),
+    ("kubectl_takes_the_same_files_of_a_folder", Means::Kubectl, folders::kubectl_takes_the_same),
     ("kubectl_reads_scalars_as_we_do", Means::Kubectl, readers::kubectl_reads_scalars_as_we_do),
     ("kubectl_reads_documents_as_we_do", Means::Kubectl, readers::kubectl_reads_documents_as_we_do),
     (
@@ -106,6 +119,9 @@ fn main() -> ExitCode {
     }
     for golden in goldens::all() {
         trials.push(trial(&format!("golden_{}", golden.name), None, move || golden.check()));
+    }
+    for cluster in check::all() {
+        trials.push(trial(&format!("check_{}", cluster.name), None, move || cluster.check()));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -276,10 +276,12 @@ fn ask_kubectl(kubectl: &str, text: &str) -> Result<Vec<Value>, String> {
     if ran.code != 0 {
         return Err(ran.err);
     }
-    serde_json::Deserializer::from_str(&ran.out)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())
+    objects(&ran.out).map_err(|error| error.to_string())
+}
+
+/// What kubectl prints with `-o json`: one object after the other.
+pub fn objects(printed: &str) -> serde_json::Result<Vec<Value>> {
+    serde_json::Deserializer::from_str(printed).into_iter().collect()
 }
 
 fn in_object(value: &Value) -> Value {

@@ -55,7 +55,7 @@ pub fn that_cannot_be_read_give_nothing() {
     }
     let folder = tempfile::tempdir().unwrap();
     let told = lameduck(&format!("inject -f {}", folder.path().display()), "").ran_badly().1;
-    assert!(told.contains("is a folder"), "{told}");
+    assert!(told.contains("no manifests in this folder"), "{told}");
     let told = lameduck(&format!("inject -f {}/none", folder.path().display()), "").ran_badly().1;
     assert!(told.contains("none: No such file"), "{told}");
     let latin = folder.path().join("latin1.yaml");
@@ -423,4 +423,19 @@ impl crate::command::Ran {
         assert_eq!(self.code, 1, "{self:?}");
         (self.out, self.err)
     }
+}
+
+pub fn uninject_tells_what_was_edited_since() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\nspec: {containers: [{name: web, \
+               ports: [{name: http, containerPort: 8080}], readinessProbe: {httpGet: {path: /ready, port: http}, periodSeconds: 7}}]}\n";
+    let injected = lameduck("inject", pod).ok().out;
+    let undone = lameduck("uninject", &injected).ok();
+    assert_eq!(undone.err, "pod/web -n shop: restored\n1 restored\n");
+    let edited = injected.replace("periodSeconds: 7\n    l", "periodSeconds: 9\n    l");
+    assert_ne!(edited, injected);
+    let told = lameduck("uninject", &edited).ok();
+    let warning = "warning: pod/web -n shop: readinessProbe of web was edited since the injection; that is lost, it is \
+                   what it was before\n";
+    assert_eq!(told.err, format!("pod/web -n shop: restored\n{warning}1 restored, 1 warning\n"));
+    assert_eq!(told.out, undone.out);
 }

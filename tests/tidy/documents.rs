@@ -33,6 +33,15 @@ fn readme_holds_the_annotations_table() {
     generated("README.md", "annotations", &lameduck::inject::options::markdown_table());
 }
 
+/// That it is what the command prints is the business of `tests/inject`.
+#[test]
+fn readme_shows_what_check_prints() {
+    let printed = text("tests/inject/check/readme.text");
+    let command =
+        "kubectl get pods,namespaces,services,networkpolicies -A -o json | lameduck check";
+    generated("README.md", "check", &format!("```console\n$ {command}\n{printed}```"));
+}
+
 /// The map is made from the first sentence of each module's documentation.
 #[test]
 fn architecture_holds_the_map_of_the_code() {

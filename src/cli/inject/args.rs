@@ -5,27 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::{
+    cli::sources::Input,
     config::{self, Problem},
     inject::{
-        Policy,
+        Policy, kubernetes,
         manifest::{apply::Settings, named::NamedPort, render::Output},
         options::{BadOption, Options},
     },
 };
-
-/// The minor version that is assumed if nobody says one: the newest that this was written for.
-pub(super) const NEWEST_KUBERNETES: u32 = 36;
-
-/// Where Kubernetes runs its own pods; the webhook leaves these alone, too.
-const EXCLUDED_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
-
-/// Where the manifests are.
-#[derive(Clone, Debug, Args)]
-pub struct Input {
-    /// A file of manifests, or - for standard input, which is the default; may be given several times
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    pub files: Vec<String>,
-}
 
 /// Options of `inject`.
 #[derive(Clone, Debug, Args)]
@@ -126,8 +113,8 @@ impl InjectArgs {
         Ok(Settings {
             policy: Policy {
                 defaults,
-                kubernetes: Some(self.kube_version.unwrap_or(NEWEST_KUBERNETES)),
-                excluded_namespaces: EXCLUDED_NAMESPACES.map(str::to_owned).to_vec(),
+                kubernetes: Some(self.kube_version.unwrap_or(kubernetes::NEWEST)),
+                excluded_namespaces: kubernetes::OWN_NAMESPACES.map(str::to_owned).to_vec(),
             },
             only_labelled: self.only_labelled,
             fix_services: self.fix_services,
@@ -150,19 +137,14 @@ impl Format {
 
 // === helpers ===
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
+pub(in crate::cli) fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) =
         text.split_once('=').ok_or("expected KEY=VALUE such as drain-timeout=30s")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// `1.33`, `v1.33.5`, `v1.33.5-gke.1200`.
-fn minor_version(text: &str) -> Result<u32, String> {
-    let rest = text.strip_prefix('v').unwrap_or(text).strip_prefix("1.");
-    let minor = rest.map(|rest| rest.split(['.', '+', '-']).next().unwrap_or(rest));
-    minor
-        .and_then(|minor| minor.parse().ok())
-        .ok_or_else(|| "expected a version such as 1.33".to_owned())
+pub(in crate::cli) fn minor_version(text: &str) -> Result<u32, String> {
+    kubernetes::minor(text).ok_or_else(|| "expected a version such as 1.33".to_owned())
 }
 
 /// The rules are the proxy's: whatever else it is given, it does not start.

@@ -15,13 +15,15 @@ use super::{
     report::{Entry, Outcome, Report},
     services::{self, Bypass},
 };
-use crate::inject::{Asked, Gate, Injection, Policy, Skip, names::INJECT};
+use crate::inject::{
+    Asked, Gate, Injection, Policy, Restored, Skip, decide::annotations_fit, names::INJECT,
+};
 
 /// What is done to a pod.
 pub type Core<'a> = &'a dyn Fn(&Value, &Asked<'_>, &Policy) -> Result<Injection, Skip>;
 
 /// What is done to an injected pod.
-pub type Undo<'a> = &'a dyn Fn(&Value) -> Option<Value>;
+pub type Undo<'a> = &'a dyn Fn(&Value) -> Option<Restored>;
 
 /// What is the same for a whole run.
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ pub fn inject(manifests: &mut Manifests<'_>, settings: &Settings, core: Core<'_>
                 outcome: Outcome::Untouched,
                 warnings: marks::unquoted(object.of(&document.value), ""),
             },
-            Role::Other => continue,
+            Role::Node | Role::Other => continue,
         };
         told.insert(place, entry);
     }
@@ -87,29 +89,31 @@ pub fn uninject(manifests: &mut Manifests<'_>, undo: Undo<'_>) -> Report {
         let restored = match object.role {
             Role::Workload { template, .. } => {
                 let pod = document.value.pointer_mut(&format!("{}{template}", object.pointer));
-                pod.is_some_and(|pod| restore_pod(pod, undo))
+                pod.and_then(|pod| restore_pod(pod, undo))
             }
             Role::Service => {
-                document.value.pointer_mut(&object.pointer).is_some_and(services::restore)
+                let service = document.value.pointer_mut(&object.pointer);
+                service.is_some_and(services::restore).then(Vec::new)
             }
-            Role::Namespace | Role::NetworkPolicy | Role::Other => false,
+            Role::Namespace | Role::NetworkPolicy | Role::Node | Role::Other => None,
         };
-        if restored {
+        if let Some(warnings) = restored {
             document.changed = true;
             let object = object.name(&document.value);
-            told.insert(place, Entry { object, outcome: Outcome::Restored, warnings: Vec::new() });
+            told.insert(place, Entry { object, outcome: Outcome::Restored, warnings });
         }
     }
     report(manifests, told)
 }
 
-fn restore_pod(pod: &mut Value, undo: Undo<'_>) -> bool {
+/// What is lost with that, or `None` if it was not injected.
+fn restore_pod(pod: &mut Value, undo: Undo<'_>) -> Option<Vec<String>> {
     let mut injected = pod.clone();
     let given = named::take_note(&mut injected);
-    let Some(mut before) = undo(&injected) else { return false };
+    let Restored { pod: mut before, warnings } = undo(&injected)?;
     given.undo(&mut before);
     *pod = before;
-    true
+    Some(warnings)
 }
 
 /// What holds for all objects of a run.
@@ -175,6 +179,7 @@ impl Run<'_> {
         };
         let mut injection = (self.core)(&named, &asked, policy)?;
         named::note(&mut injection.pod, pod, &named);
+        annotations_fit(&injection.pod)?;
         Ok(injection)
     }
 

@@ -9,6 +9,8 @@ pub enum Role {
     Namespace,
     /// It may let the app's old port in and not the sidecar's.
     NetworkPolicy,
+    /// Its kubelet has a version.
+    Node,
     /// It is nothing to us.
     Other,
     /// It may lead past the sidecar.
@@ -105,6 +107,7 @@ impl Role {
         const TEMPLATE: &str = "/spec/template";
         match (group, kind) {
             ("", "Namespace") => Self::Namespace,
+            ("", "Node") => Self::Node,
             ("", "Service") => Self::Service,
             ("networking.k8s.io" | "extensions", "NetworkPolicy") => Self::NetworkPolicy,
             ("", "Pod") => Self::Workload { template: "", job: false },

@@ -4,10 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use crate::inject::{
-    options::{Options, Prestop, PrestopContainers},
-    pod::{self, List, Object},
-    ports::Ports,
+use super::{probes::joined, short};
+use crate::{
+    config::check_call,
+    inject::{
+        options::{Options, Prestop, PrestopContainers},
+        pod::{self, List, Object},
+        ports::Ports,
+    },
 };
 
 /// Shells that a hook may be a `sleep` in.
@@ -89,11 +93,18 @@ impl Hooks {
                 ours
             }
             Theirs::Call(get) if ours == Treatment::Hold => match call(container, get, ports) {
-                Some(call) => {
-                    self.calls.insert(name.to_owned(), call);
-                    ours
-                }
-                None => self.keep(format!("preStop of {name} asks a port that is not declared; it stays")),
+                None => self
+                    .keep(format!("preStop of {name} asks a port that is not declared; it stays")),
+                Some(call) => match check_call(&call) {
+                    Ok(()) => {
+                        self.calls.insert(name.to_owned(), call);
+                        ours
+                    }
+                    Err(problems) => {
+                        let why = joined(&problems);
+                        self.keep(short(format!("preStop of {name} stays: {why}")))
+                    }
+                },
             },
             Theirs::Command(command) if options.prestop == Prestop::Wrap => {
                 Treatment::Wrap(command.to_vec())

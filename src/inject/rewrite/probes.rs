@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::inject::{
-    pod::{self, Object},
-    ports::Captured,
+use crate::{
+    config::{Problem, check_readiness},
+    inject::{
+        pod::{self, Object},
+        ports::Captured,
+    },
 };
 
 /// What a probe or hook does, of which it has one.
@@ -18,8 +21,27 @@ const DEFAULTS: [(&str, u64); 4] = [
     ("failureThreshold", 3),
 ];
 
-/// The probe for `LAMEDUCK_APP_PROBES`; `None` if it can't be asked over the network, or asks a port that is not there.
-pub(super) fn asked(container: &Object, probe: &Object, captured: &[&Captured]) -> Option<Value> {
+/// The probe for `LAMEDUCK_APP_PROBES`.
+///
+/// # Errors
+/// Why the sidecar can't ask it: not over the network, a port that is not there, or something that it would refuse.
+pub(super) fn asked(
+    container: &Object,
+    probe: &Object,
+    captured: &[&Captured],
+) -> Result<Value, String> {
+    let asked = rewritten(container, probe, captured)
+        .ok_or_else(|| "the sidecar can't ask it".to_owned())?;
+    check_readiness(&asked).map_err(|problems| joined(&problems))?;
+    Ok(asked)
+}
+
+/// In one line.
+pub(super) fn joined(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn rewritten(container: &Object, probe: &Object, captured: &[&Captured]) -> Option<Value> {
     let (kind, handler) = ["httpGet", "tcpSocket", "grpc"]
         .into_iter()
         .find_map(|kind| Some((kind, probe.get(kind)?.as_object()?)))?;

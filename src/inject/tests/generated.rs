@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{ASKED, policy, variable};
 use crate::{
     config::{Config, Facts, MapVars},
-    inject::{Asked, Injection, SkipReason, inject, uninject},
+    inject::{Asked, Injection, SkipReason, inject, restore, uninject},
 };
 
 fn port() -> impl Strategy<Value = Value> {
@@ -188,6 +188,8 @@ fn check(pod: &Value, version: u32) -> Result<(), TestCaseError> {
     // As texts, because two maps are equal in whatever order their keys stand.
     let undone = uninject(&injected).map(|pod| pod.to_string());
     prop_assert_eq!(undone, Some(pod.to_string()));
+    // Nobody edited anything.
+    prop_assert_eq!(restore(&injected).unwrap().warnings, Vec::<String>::new());
     let facts = Facts { fd_limit: 1_024, cpus: 1 };
     let config = Config::from_vars(&as_the_container_sees(&injected), &facts);
     prop_assert!(config.is_ok(), "{}", config.unwrap_err());

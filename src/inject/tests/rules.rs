@@ -258,6 +258,33 @@ fn a_swap_that_can_t_be_is_refused() {
     assert_eq!(skipped(&same).reason, SkipReason::InvalidConfig);
 }
 
+/// How many bytes a pod's annotations are to the API server.
+fn annotations_size(pod: &Value) -> usize {
+    let annotations = pod["metadata"]["annotations"].as_object().unwrap();
+    annotations.iter().map(|(key, value)| key.len() + value.as_str().unwrap().len()).sum()
+}
+
+#[test]
+fn a_pod_whose_annotations_would_be_too_long_is_left_alone() {
+    const LIMIT: usize = 256 * 1024;
+    let filled = |length: usize| {
+        let mut pod = with(story(), &[("drain-timeout", "30s")]);
+        pod["metadata"]["annotations"]["x"] = json!("x".repeat(length));
+        pod
+    };
+    let room = LIMIT - annotations_size(&native(&filled(0)).pod);
+    assert_eq!(annotations_size(&native(&filled(room)).pod), LIMIT);
+    let over = filled(room + 1);
+    let skip = skipped(&over);
+    assert_eq!(skip.reason, SkipReason::InvalidConfig);
+    assert!(skip.detail.contains("262145") && skip.detail.contains("262144"), "{skip}");
+    let told = annotate_skip(&over, &skip).unwrap();
+    assert!(annotations_size(&told) < LIMIT);
+    // Not even the reason has room.
+    let full = filled(LIMIT - annotations_size(&filled(0)));
+    assert_eq!(annotate_skip(&full, &skipped(&full)), None);
+}
+
 // === probes ===
 
 #[test]
@@ -298,6 +325,44 @@ fn an_exec_probe_stays() {
     );
     assert_eq!(variable(&injection.pod, "LAMEDUCK_APP_PROBES"), None);
     assert_eq!(injection.warnings.len(), 1, "{:?}", injection.warnings);
+}
+
+#[test]
+fn a_probe_that_the_sidecar_would_refuse_is_left_to_kubelet() {
+    let mut pod = story();
+    let second = json!({ "name": "second", "ports": [{ "containerPort": 9090, "name": "http-b" }],
+        "readinessProbe": { "tcpSocket": { "port": 9090 } } });
+    pod["spec"]["containers"].as_array_mut().unwrap().push(second);
+    for (handler, said) in [
+        (
+            json!({ "port": "http", "httpHeaders": [{ "name": "X-Name", "value": "a\nb" }] }),
+            "`X-Name`",
+        ),
+        (json!({ "port": "http", "httpHeaders": [{ "name": "a b", "value": "secret" }] }), "`a b`"),
+        (
+            json!({ "port": "http", "httpHeaders": [{ "name": "x".repeat(200) + "\n", "value": "" }] }),
+            "xxx…",
+        ),
+        (json!({ "port": "http", "scheme": "GOPHER" }), "`GOPHER`"),
+        (json!({ "port": "http", "pth": "/" }), "`pth`"),
+    ] {
+        pod["spec"]["containers"][0]["readinessProbe"] = json!({ "httpGet": handler });
+        let injection = native(&pod);
+        let mut direct = handler.clone();
+        direct["port"] = json!(8080);
+        let app = &injection.pod["spec"]["containers"][0];
+        assert_eq!(app["readinessProbe"], json!({ "httpGet": direct }));
+        let asked = variable(&injection.pod, "LAMEDUCK_APP_PROBES").unwrap();
+        assert!(asked.starts_with(r#"{"second":"#), "{asked}");
+        let [warning] = injection.warnings.as_slice() else { panic!("{:?}", injection.warnings) };
+        assert!(
+            warning.starts_with("readinessProbe of ready-test is left to kubelet: "),
+            "{warning}"
+        );
+        assert!(warning.contains(said) && !warning.contains("secret"), "{warning}");
+        assert!(warning.chars().count() <= 120, "{warning}");
+        assert_eq!(uninject(&injection.pod), Some(pod.clone()));
+    }
 }
 
 #[test]
@@ -367,6 +432,19 @@ fn a_hook_that_sleeps_becomes_the_floor_of_the_drain() {
         assert_eq!(prestop(&injection.pod), &command);
         assert_eq!(injection.warnings.len(), 1);
     }
+}
+
+#[test]
+fn a_call_that_the_sidecar_would_refuse_stays() {
+    let headers = json!([{ "name": "X-Name", "value": "a\nb" }]);
+    let call = json!({ "httpGet": { "path": "/bye", "port": 8080, "httpHeaders": headers } });
+    let injection = native(&hook(&call));
+    assert_eq!(prestop(&injection.pod), &call);
+    let [warning] = injection.warnings.as_slice() else { panic!("{:?}", injection.warnings) };
+    assert!(
+        warning.starts_with("preStop of ready-test stays: ") && warning.contains("`X-Name`"),
+        "{warning}"
+    );
 }
 
 #[test]

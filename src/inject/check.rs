@@ -1,0 +1,306 @@
+//! Pure. Whether the pods of a cluster have the sidecar they ask for, told from what kubectl prints.
+//!
+//! It has no rights and asks nobody: it reads pods, and whatever namespaces, Services, NetworkPolicies and nodes come
+//! with them. What would be done to a pod today is found out by doing it ([`super::inject`]). Not here: reading
+//! ([`super::manifest`]).
+
+mod advice;
+mod cluster;
+mod finding;
+mod owner;
+mod sidecar;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub use self::finding::{Detail, Finding, Sidecar, State};
+use self::{
+    cluster::{Cluster, Label, Pod},
+    finding::{Advice, Fact, Findings},
+    owner::Owner,
+};
+use super::{
+    Asked, Gate, Injection, Policy, Skip, SkipReason, inject, kubernetes,
+    manifest::{Manifests, marks, policies, services},
+    names, pod,
+};
+
+/// What brings everything there is to be looked at, except nodes, which not everybody may read.
+pub const EVERYTHING: &str =
+    "kubectl get pods,namespaces,services,networkpolicies -A -o json | lameduck check";
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// By namespace, the worst first.
+    pub findings: Vec<Finding>,
+    /// How many pods of which sort there are.
+    pub counts: Counts,
+}
+
+/// How many pods of which sort there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// They were injected.
+    pub injected: usize,
+    /// They ask for it, and were not.
+    pub not_injected: usize,
+    /// Nobody knows whether they ask.
+    pub unknown: usize,
+    /// They do not ask.
+    pub not_asking: usize,
+    /// They have ended by themselves.
+    pub finished: usize,
+    /// They are being deleted.
+    pub ending: usize,
+}
+
+/// There is no pod in the input; these kinds are, each so many times.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct NoPods(BTreeMap<String, usize>);
+
+/// One run.
+struct Check<'m> {
+    cluster: &'m Cluster<'m>,
+    /// The version is known, be it assumed.
+    policy: Policy,
+    is_assumed: bool,
+    findings: Findings,
+    counts: Counts,
+    /// Pods of which nobody knows whether they ask, by namespace.
+    unknown: BTreeMap<&'m str, Vec<String>>,
+}
+
+/// Looks at everything in `manifests`. Without a version in `policy`, the nodes' holds, or else the newest.
+///
+/// # Errors
+/// There is no pod in them.
+pub fn check(manifests: &Manifests<'_>, policy: &Policy) -> Result<Checked, NoPods> {
+    let cluster = Cluster::of(manifests);
+    if cluster.pods.is_empty() {
+        return Err(NoPods(cluster.kinds));
+    }
+    let known = policy.kubernetes.or_else(|| cluster.kubernetes());
+    let policy = Policy { kubernetes: known.or(Some(kubernetes::NEWEST)), ..policy.clone() };
+    let mut check = Check {
+        cluster: &cluster,
+        policy,
+        is_assumed: known.is_none(),
+        findings: Findings::default(),
+        counts: Counts::default(),
+        unknown: BTreeMap::new(),
+    };
+    for pod in &cluster.pods {
+        check.pod(pod);
+    }
+    check.namespaces();
+    check.others();
+    Ok(Checked { findings: check.findings.finish(), counts: check.counts })
+}
+
+// === impl Checked ===
+
+impl Checked {
+    /// Whether somebody should do something.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        self.findings.iter().any(|finding| finding.state.is_bad())
+    }
+}
+
+// === impl Check ===
+
+impl<'m> Check<'m> {
+    fn pod(&mut self, pod: &Pod<'m>) {
+        if pod.is_finished() {
+            self.counts.finished += 1;
+            return;
+        }
+        if pod.is_ending() {
+            self.counts.ending += 1;
+            return;
+        }
+        let label = self.cluster.label(pod.namespace);
+        let gate = match label {
+            Label::Says("enabled") => Gate::NotOptedOut,
+            Label::Says(_) | Label::Silent | Label::Unknown => Gate::Labelled,
+        };
+        let asked = Asked { namespace: pod.namespace, gate, job: false, hook_token: None };
+        if pod::annotation(pod.object, names::STATUS).is_some() {
+            self.counts.injected += 1;
+            let may_renew = label == Label::Unknown || self.asks(pod, &asked);
+            let (sidecar, facts) = sidecar::inspect(pod.object, may_renew);
+            self.say(pod, sidecar, facts);
+            return;
+        }
+        match inject(pod.object, &asked, &self.policy) {
+            Ok(_injection) => {
+                let fact = self.missed(pod, &asked);
+                self.not_injected(pod, fact);
+            }
+            Err(Skip { reason: SkipReason::OptedOut, .. }) => self.counts.not_asking += 1,
+            Err(Skip { reason: SkipReason::NotRequested, .. }) => self.not_asking(pod, label),
+            Err(skip) => {
+                let fact = Fact::new(State::NotInjected, skip.reason.name(), skip.to_string());
+                let advice = Advice::Say(advice::about(skip.reason).to_owned());
+                self.not_injected(pod, fact.with(advice));
+            }
+        }
+    }
+
+    fn say(&mut self, pod: &Pod<'_>, sidecar: Option<Sidecar>, facts: Vec<Fact>) {
+        self.findings.pod(pod.namespace, Owner::of(pod.object), pod.name, sidecar, facts);
+    }
+
+    // === pods without a sidecar ===
+
+    fn not_injected(&mut self, pod: &Pod<'_>, fact: Fact) {
+        self.counts.not_injected += 1;
+        let said = pod::annotation(pod.object, names::SKIPPED);
+        // What it says now is said already.
+        let said = said.filter(|said| *said != fact.what);
+        let said = said.map(|said| {
+            Fact::new(State::NotInjected, "skipped", format!("the injector said then: {said}"))
+        });
+        self.say(pod, None, std::iter::once(fact).chain(said).collect());
+    }
+
+    /// A pod that would be injected, and was not.
+    fn missed(&self, pod: &Pod<'_>, asked: &Asked<'_>) -> Fact {
+        let mut what = "it would be injected today; it was made before the label was set, or while the injector was away"
+            .to_owned();
+        if pod::annotation(pod.object, names::SKIPPED).is_some() {
+            what = "it would be injected today".to_owned();
+        }
+        let ordinary = Policy { kubernetes: None, ..self.policy.clone() };
+        if let (true, Err(skip)) = (self.is_assumed, inject(pod.object, asked, &ordinary)) {
+            what = format!(
+                "it would be injected where every node has Kubernetes 1.33 or newer (--kube-version, or nodes in the input, \
+                 say which it is); elsewhere: {skip}"
+            );
+        }
+        Fact::new(State::NotInjected, "missed", what).with(Advice::Renew(String::new()))
+    }
+
+    fn not_asking(&mut self, pod: &Pod<'m>, label: Label<'_>) {
+        if pod::annotation(pod.object, names::INJECT) == Some("enabled") {
+            let what = format!("its annotation {}: enabled has no effect", names::INJECT);
+            let advice = "make it a label of the pod template, or of the namespace".to_owned();
+            let fact = Fact::new(State::Ineffective, "annotation", what);
+            self.not_injected(pod, fact.with(Advice::Say(advice)));
+            return;
+        }
+        let is_excluded =
+            self.policy.excluded_namespaces.iter().any(|excluded| excluded == pod.namespace);
+        if label == Label::Unknown && !is_excluded {
+            self.counts.unknown += 1;
+            self.unknown.entry(pod.namespace).or_default().push(pod.name.to_owned());
+        } else {
+            self.counts.not_asking += 1;
+        }
+    }
+
+    /// Whether a pod like this one would be injected, so that it helps to make it anew.
+    fn asks(&self, pod: &Pod<'_>, asked: &Asked<'_>) -> bool {
+        match inject(pod.object, asked, &self.policy) {
+            Ok(Injection { .. }) => true,
+            Err(skip) => skip.reason == SkipReason::AlreadyInjected,
+        }
+    }
+
+    // === what is no pod ===
+
+    fn namespaces(&mut self) {
+        for (namespace, mut pods) in std::mem::take(&mut self.unknown) {
+            pods.sort();
+            let what = "whether its pods ask for the sidecar is unknown: the namespace and its labels are not in the \
+                        input";
+            let advice =
+                Advice::Run("let kubectl get namespaces, too".to_owned(), EVERYTHING.to_owned());
+            let fact = Fact::new(State::Unknown, "namespace-unknown", what).with(advice);
+            self.findings.object(namespace, format!("namespace/{namespace}"), pods, vec![fact]);
+        }
+        for (name, namespace) in self.cluster.namespaces() {
+            let facts = of_namespace(namespace);
+            self.findings.object(name, format!("namespace/{name}"), Vec::new(), facts);
+        }
+    }
+
+    fn others(&mut self) {
+        let reached = self.cluster.reached();
+        let fact = |state, reason, what: String| Fact::new(state, reason, what);
+        for service in &self.cluster.services {
+            let namespace = cluster::namespace(service);
+            let found = services::bypasses(service, Some(namespace), &reached);
+            let mut facts: Vec<Fact> = Vec::new();
+            for bypass in found {
+                let new = fact(State::Bypassed, "bypassed", bypass.to_string());
+                if !facts.contains(&new) {
+                    facts.push(new);
+                }
+            }
+            self.findings.object(namespace, named("service", service), Vec::new(), facts);
+        }
+        for policy in &self.cluster.policies {
+            let namespace = cluster::namespace(policy);
+            let mut facts: Vec<Fact> = Vec::new();
+            for what in policies::blocked(policy, Some(namespace), &reached) {
+                let new = fact(State::Blocked, "blocked", what);
+                if !facts.contains(&new) {
+                    facts.push(new);
+                }
+            }
+            self.findings.object(namespace, named("networkpolicy", policy), Vec::new(), facts);
+        }
+        for (name, workload, template) in &self.cluster.workloads {
+            let misplaced = marks::misplaced(workload, template).into_iter();
+            let facts = misplaced.map(|what| fact(State::Ineffective, "misplaced", what)).collect();
+            self.findings.object(cluster::namespace(workload), name.clone(), Vec::new(), facts);
+        }
+    }
+}
+
+/// What a namespace says that has no effect.
+fn of_namespace(namespace: &Value) -> Vec<Fact> {
+    let label = pod::label(namespace, names::INJECT);
+    let wrong = label.filter(|value| !["enabled", "disabled"].contains(value)).map(|value| {
+        let what = format!(
+            "its label {}={value} has no effect: expected enabled or disabled",
+            names::INJECT
+        );
+        Fact::new(State::Ineffective, "label", what)
+    });
+    let annotation = pod::annotation(namespace, names::INJECT).filter(|_| label.is_none());
+    let annotated = annotation.map(|_| {
+        let what = format!("its annotation {} has no effect: make it a label", names::INJECT);
+        Fact::new(State::Ineffective, "annotation", what)
+    });
+    wrong.into_iter().chain(annotated).collect()
+}
+
+fn named(kind: &str, object: &Value) -> String {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str);
+    format!("{kind}/{}", name.unwrap_or("(no name)"))
+}
+
+impl fmt::Display for NoPods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(kinds) = self;
+        if kinds.is_empty() {
+            write!(f, "it is empty")?;
+        } else {
+            let kinds = kinds.iter().map(|(kind, count)| match kind.as_str() {
+                "" => format!("{count} of no kind"),
+                kind => format!("{count} {kind}"),
+            });
+            write!(f, "no pod in it, but {}", kinds.collect::<Vec<_>>().join(", "))?;
+        }
+        write!(f, "; expected what this prints: {EVERYTHING}")
+    }
+}

@@ -1,0 +1,131 @@
+//! Who asks, and what a sidecar's version says. Whole clusters are the goldens of `tests/inject/check`.
+
+use serde_json::{Value, json};
+
+use super::{Checked, State, check};
+use crate::inject::{
+    manifest::{Manifests, Source},
+    tests::policy,
+};
+
+#[track_caller]
+fn checked(objects: &[Value]) -> Checked {
+    let text = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    let manifests = Manifests::read(&[Source { name: "test", text: &text }]).unwrap();
+    check(&manifests, &policy(36)).unwrap()
+}
+
+fn namespace(label: Option<&str>) -> Value {
+    let mut namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    if let Some(label) = label {
+        namespace["metadata"]["labels"]["lameduck.dev/inject"] = json!(label);
+    }
+    namespace
+}
+
+fn pod(label: Option<&str>) -> Value {
+    let ports = json!([{"name": "http", "containerPort": 8080}]);
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"containers": [{"name": "web", "ports": ports}]},
+    });
+    if let Some(label) = label {
+        pod["metadata"]["labels"]["lameduck.dev/inject"] = json!(label);
+    }
+    pod
+}
+
+fn injected(version: &str) -> Value {
+    let mut pod = pod(Some("enabled"));
+    let status = json!({"version": version, "mode": "native"}).to_string();
+    pod["metadata"]["annotations"]["lameduck.dev/status"] = json!(status);
+    let env = json!([{"name": "LAMEDUCK_HOOK_TOKEN", "value": "0"}]);
+    pod["spec"]["initContainers"] =
+        json!([{"name": "lameduck", "restartPolicy": "Always", "env": env}]);
+    pod
+}
+
+/// The reasons of everything that is said.
+fn reasons(checked: &Checked) -> Vec<&'static str> {
+    let details = checked.findings.iter().flat_map(|finding| &finding.details);
+    details.map(|detail| detail.reason).collect()
+}
+
+#[test]
+fn who_asks_is_decided_by_both_labels() {
+    for (of_namespace, of_pod, reason) in [
+        (Some("enabled"), None, Some("missed")),
+        (Some("enabled"), Some("enabled"), Some("missed")),
+        (Some("enabled"), Some("disabled"), None),
+        (Some("disabled"), None, None),
+        (Some("disabled"), Some("enabled"), Some("missed")),
+        (None, None, None),
+        (None, Some("enabled"), Some("missed")),
+        (None, Some("disabled"), None),
+        (None, Some("true"), Some("invalid-config")),
+    ] {
+        let checked = checked(&[namespace(of_namespace), pod(of_pod)]);
+        let wanted: Vec<&str> = reason.into_iter().collect();
+        assert_eq!(reasons(&checked), wanted, "{of_namespace:?} {of_pod:?}");
+        assert_eq!(checked.counts.not_asking, usize::from(reason.is_none()));
+    }
+}
+
+#[test]
+fn a_namespace_that_is_not_there_decides_nothing() {
+    assert_eq!(reasons(&checked(&[pod(None)])), ["namespace-unknown"]);
+    assert_eq!(reasons(&checked(&[pod(Some("enabled"))])), ["missed"]);
+    assert_eq!(reasons(&checked(&[pod(Some("disabled"))])), [""; 0]);
+    let mut of_kubernetes = pod(None);
+    of_kubernetes["metadata"]["namespace"] = json!("kube-system");
+    assert_eq!(reasons(&checked(&[of_kubernetes])), [""; 0]);
+}
+
+#[test]
+fn another_version_is_told_whichever_way() {
+    let ours = env!("CARGO_PKG_VERSION");
+    for (version, reason) in [
+        ("0.0.9", Some("older")),
+        ("0.0.10", Some("older")),
+        ("99.0.0", Some("newer")),
+        ("0.1.0-rc.1", Some("other-version")),
+        (ours, None),
+    ] {
+        let checked = checked(&[injected(version)]);
+        let wanted: Vec<&str> = reason.into_iter().collect();
+        assert_eq!(reasons(&checked), wanted, "{version}");
+        assert_eq!(checked.is_bad(), reason.is_some());
+    }
+}
+
+#[test]
+fn what_the_command_put_there_no_restart_renews() {
+    let mut by_hand = injected("0.0.9");
+    by_hand["spec"]["initContainers"][0]["env"] = json!([]);
+    let checked = checked(&[by_hand]);
+    let detail = &checked.findings[0].details[0];
+    assert_eq!((detail.state, &detail.command), (State::Outdated, &None));
+    assert!(detail.advice.as_ref().unwrap().starts_with("the command put it there"), "{detail:?}");
+}
+
+#[test]
+fn pods_that_end_are_counted_only() {
+    let mut finished = pod(Some("enabled"));
+    finished["status"] = json!({"phase": "Failed"});
+    let mut ending = pod(Some("enabled"));
+    ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let checked = checked(&[finished, ending]);
+    assert_eq!((checked.counts.finished, checked.counts.ending), (1, 1));
+    assert_eq!(checked.findings, []);
+}
+
+#[test]
+fn marks_on_a_workload_itself_have_no_effect() {
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {
+        "name": "web", "namespace": "shop", "labels": {"lameduck.dev/inject": "enabled"},
+    }, "spec": {"template": {"spec": {"containers": []}}}});
+    let checked = checked(&[namespace(None), deployment, pod(None)]);
+    assert_eq!(reasons(&checked), ["misplaced"]);
+    assert_eq!(checked.findings[0].object, "deployment/web");
+}
