@@ -1,10 +1,10 @@
-//! Manifests: no byte of what is not changed is lost, what is written anew says the same, and what is injected can be
-//! undone.
+//! Manifests: no byte of what is not changed is lost, what is written anew says the same, what is injected can be
+//! undone, and what is found wrong with a cluster can be told.
 
 #![no_main]
 
 use lameduck::inject::{
-    self, Policy,
+    self, Policy, check,
     manifest::{
         Manifests, Source,
         apply::{self, Settings},
@@ -20,6 +20,7 @@ fuzz_target!(|text: &str| {
     assert_eq!(render(&manifests, Output::AsTheyCame).as_deref(), Ok(text), "copied");
     written_anew(&manifests);
     injected(&manifests);
+    checked(&manifests);
 });
 
 fn read(text: &str) -> Option<Manifests<'_>> {
@@ -56,13 +57,16 @@ fn written_anew(manifests: &Manifests<'_>) {
     }
 }
 
+/// Whatever is found in it can be told, and no line of it is the input's to make up.
+fn checked(manifests: &Manifests<'_>) {
+    let Ok(checked) = check::check(manifests, &policy()) else { return };
+    let told = checked.to_string();
+    assert!(told.lines().all(|line| !line.contains(char::is_control)), "{told:?}");
+}
+
 fn injected(manifests: &Manifests<'_>) {
     let settings = Settings {
-        policy: Policy {
-            defaults: Options::default(),
-            kubernetes: Some(33),
-            excluded_namespaces: Vec::new(),
-        },
+        policy: policy(),
         only_labelled: false,
         fix_services: true,
         hook_token: None,
@@ -80,6 +84,10 @@ fn injected(manifests: &Manifests<'_>) {
     if was_injected && !knows_us(manifests) {
         assert_eq!(values(&undone), values(manifests), "{written:?}");
     }
+}
+
+fn policy() -> Policy {
+    Policy { defaults: Options::default(), kubernetes: Some(33), excluded_namespaces: Vec::new() }
 }
 
 /// Whether the input itself claims to be our output.
