@@ -80,9 +80,11 @@ fn injected(manifests: &Manifests<'_>) {
     assert_eq!(render(&twice, Output::AsTheyCame).as_deref(), Ok(&*written), "a second injection");
     let was_injected = values(&once) != values(manifests);
     let mut undone = again(&written);
-    apply::uninject(&mut undone, &inject::uninject);
+    let report = apply::uninject(&mut undone, &inject::restore);
     if was_injected && !knows_us(manifests) {
         assert_eq!(values(&undone), values(manifests), "{written:?}");
+        let warnings = report.entries.iter().flat_map(|entry| &entry.warnings);
+        assert_eq!(warnings.collect::<Vec<_>>(), [""; 0], "nobody edited {written:?}");
     }
 }
 

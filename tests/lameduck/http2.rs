@@ -376,6 +376,8 @@ fn the_hundred_and_first_stream_is_refused() {
     app.wait_for(100);
     let one_more = client.get("/poll");
     client.expect_reset(one_more, REFUSED_STREAM);
+    // It is counted once it is written: the next thing that is answered comes behind that.
+    client.expect_alive();
     assert_eq!(pod.status()["counts"]["http2_refused"], 1);
     gate.open();
     for stream in parked {
