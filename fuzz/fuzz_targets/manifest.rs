@@ -83,8 +83,8 @@ fn injected(manifests: &Manifests<'_>) {
     let report = apply::uninject(&mut undone, &inject::restore);
     if was_injected && !knows_us(manifests) {
         assert_eq!(values(&undone), values(manifests), "{written:?}");
-        let warnings = report.entries.iter().flat_map(|entry| &entry.warnings);
-        assert_eq!(warnings.collect::<Vec<_>>(), [""; 0], "nobody edited {written:?}");
+        let mut warnings = report.entries.iter().flat_map(|entry| &entry.warnings);
+        assert_eq!(warnings.find(|warning| warning.contains("edited")), None, "{written:?}");
     }
 }
 
