@@ -178,7 +178,8 @@ pub struct DrainArgs {
     #[arg(long)]
     pub wait: bool,
     /// Wait no longer than this; the drain itself goes on
-    #[arg(long, requires = "wait", default_value = "10m", value_parser = duration)]
+    // A little more than the idle timeout's default, 620 s, after which the last silent connection is closed.
+    #[arg(long, requires = "wait", default_value = "11m", value_parser = duration)]
     pub timeout: Duration,
 }
 

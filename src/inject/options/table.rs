@@ -46,7 +46,7 @@ macro_rules! keys {
 
 keys! {
     "ports", None, Some(&vars::ROUTES),
-        "which ports are taken over, by name or number, comma-separated; by default those named `http`, `web`, `h2c` or `http-…`, else the only TCP port if its name does not say another protocol",
+        "which ports are taken over, by name or number, comma-separated; by default those named `http`, `web`, `h2c` or `http-…`, else the only TCP port if it has a name that does not say another protocol",
         |o, v| o.ports = Some(port_refs(v)?);
     "container", None, None,
         "the container whose ports these are; by default whichever has them",
