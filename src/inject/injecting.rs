@@ -9,7 +9,7 @@ use super::{
     grace::{self, Times},
     names,
     options::{Capture, NativeSidecar, Options},
-    pod::{self, Object},
+    pod::{self, List, Object},
     ports::{self, Captured, Ports},
     record::Record,
     rewrite::{Changes, Probes, prestop::Hooks},
@@ -127,6 +127,9 @@ impl<'a> Injecting<'a> {
     }
 
     fn add_sidecar(&mut self, probes: &Probes, guaranteed: bool) -> Result<(), Skip> {
+        let owners = self.ports.owners();
+        let has_helpers = pod::containers(&self.pod, List::Containers)
+            .any(|container| !owners.contains(&pod::name(container)));
         let plan = Plan {
             mode: self.mode,
             options: &self.options,
@@ -135,6 +138,7 @@ impl<'a> Injecting<'a> {
             hooks: &self.hooks,
             probes,
             token: self.token,
+            has_helpers,
             guaranteed,
             pod_resources: &facts::shared_resources(&self.pod),
             pod_is_root: facts::is_root(&self.pod),

@@ -55,6 +55,8 @@ pub(super) struct Plan<'a> {
     pub(super) hooks: &'a Hooks,
     pub(super) probes: &'a Probes,
     pub(super) token: Option<&'a str>,
+    /// Whether the pod has containers whose ports are not taken over.
+    pub(super) has_helpers: bool,
     /// Whether every container of the pod has limits that are its requests.
     pub(super) guaranteed: bool,
     /// What the pod as a whole has requests or limits of.
@@ -202,8 +204,10 @@ impl Plan<'_> {
             put(&vars::UPSTREAM_CHECK, "none".to_owned());
         }
         // Whoever leads traffic here by hand may lead it to any container. A pod whose requests need further
-        // containers names them in its own variables.
-        if options.capture != Capture::None
+        // containers names them in its own variables. Without others there is nothing to tell, and an image that is
+        // older than the variable need not know it.
+        if self.has_helpers
+            && options.capture != Capture::None
             && !options.variables.contains_key(vars::APP_CONTAINERS.name)
         {
             put(&vars::APP_CONTAINERS, ports.owners().join(","));

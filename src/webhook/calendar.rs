@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use http::{HeaderMap, header};
@@ -19,6 +19,8 @@ use crate::{
 /// From this difference on, in seconds, our clock is said to be wrong. A `Date` is as old as its answer, and a few seconds
 /// are nobody's business.
 const WORTH_TELLING: u64 = 60;
+/// Behind one address there may be several API servers, of which only one is wrong.
+const TELL_EVERY: Duration = Duration::from_secs(3600);
 
 /// The API server's time, as it was last told. Clones share it.
 #[derive(Clone, Debug)]
@@ -31,8 +33,8 @@ pub(super) struct Calendar {
 struct Told {
     /// Seconds since 1970, and when it was told.
     date: Option<(u64, Uptime)>,
-    /// Whether the log says that our clock differs.
-    is_logged: bool,
+    /// When the log last said that our clock differs.
+    logged_at: Option<Uptime>,
 }
 
 // === impl Calendar ===
@@ -56,8 +58,10 @@ impl Calendar {
         let ours = clock::unix_seconds();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.date = Some((date, self.clock.now()));
-        let differs = date.abs_diff(ours) > WORTH_TELLING;
-        if differs && !told.is_logged {
+        let present = self.clock.now();
+        let is_fresh = told.logged_at.is_some_and(|at| present < at + TELL_EVERY);
+        if date.abs_diff(ours) > WORTH_TELLING && !is_fresh {
+            told.logged_at = Some(present);
             tracing::warn!(
                 event = "clock_differs",
                 api_server = date,
@@ -65,7 +69,6 @@ impl Calendar {
                 "the API server's clock is not ours; certificates go by the API server's"
             );
         }
-        told.is_logged = differs;
     }
 }
 
@@ -77,8 +80,6 @@ fn date(headers: &HeaderMap) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::HeaderValue;
 
     use super::*;

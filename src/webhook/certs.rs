@@ -107,7 +107,7 @@ impl Ca {
     /// A new CA that can sign for Services only, valid from `now`, which is in seconds since 1970.
     pub(super) fn generate(now: u64) -> Result<Self, CertError> {
         let key = KeyPair::generate()?;
-        let mut params = params("lameduck injector CA", now, now + CA_LIFETIME);
+        let mut params = params("lameduck injector CA", backdated(now), now + CA_LIFETIME);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         // Both forms of a Service's name. Whoever steals the key can't pretend to be anything outside of the cluster.
@@ -140,11 +140,13 @@ impl Ca {
         Ok(ca)
     }
 
-    /// A server certificate for `names` from `now` on.
+    /// A server certificate for `names` from `now` on. It is valid as long as its CA has been: so nobody refuses it
+    /// whose clock is behind that of whoever told us the time.
     pub(super) fn sign(&self, names: &Names, now: u64) -> Result<Leaf, CertError> {
         let key = KeyPair::generate()?;
         let not_after = (now + LEAF_LIFETIME).min(self.not_after.unix);
-        let mut params = params(&names.short, now, not_after);
+        let not_before = self.not_before.unix.min(backdated(now));
+        let mut params = params(&names.short, not_before, not_after);
         for name in [&names.short, &names.long] {
             params.subject_alt_names.push(rcgen::SanType::DnsName(name.as_str().try_into()?));
         }
@@ -155,8 +157,7 @@ impl Ca {
         let private = ring::default_provider().key_provider.load_private_key(private)?;
         let key = Arc::new(CertifiedKey::new(vec![certificate], private));
         let renew_at = now + not_after.saturating_sub(now) * 2 / 3;
-        let (ca, not_before) = (self.certificate.clone(), backdated(now));
-        Ok(Leaf { key, ca, not_after, renew_at, not_before })
+        Ok(Leaf { key, ca: self.certificate.clone(), not_after, renew_at, not_before })
     }
 
     /// Whether who trusts this CA accepts `leaf`.
@@ -209,10 +210,10 @@ impl fmt::Debug for Leaf {
 
 // === helpers ===
 
-fn params(common_name: &str, now: u64, not_after: u64) -> CertificateParams {
+fn params(common_name: &str, not_before: u64, not_after: u64) -> CertificateParams {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let mut params = CertificateParams::default();
-    params.not_before = epoch + Duration::from_secs(backdated(now));
+    params.not_before = epoch + Duration::from_secs(not_before);
     params.not_after = epoch + Duration::from_secs(not_after);
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, shortened(common_name));

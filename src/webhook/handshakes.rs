@@ -1,9 +1,10 @@
-//! TLS handshakes that fail: counted, and told in the log at most once a minute.
+//! TLS handshakes that fail: counted, and told in the log at most once a minute for each reason.
 //!
 //! An API server that does not trust us shows nowhere else: it calls nobody, and pods start without a sidecar. Not here:
 //! handshakes themselves ([`super::connections`]).
 
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     sync::{Mutex, PoisonError},
@@ -40,7 +41,7 @@ const CHOICE_ALERTS: [AlertDescription; 3] = [
 ];
 
 /// Why a handshake failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reason {
     /// The peer does not accept our certificate.
     Distrusted,
@@ -61,7 +62,8 @@ pub(super) enum Reason {
 pub(super) struct Handshakes {
     failed: Family<[(&'static str, &'static str); 1], Counter>,
     clock: Clock,
-    untold: Mutex<Untold>,
+    /// By reason, so that nobody's noise hides an API server that distrusts us.
+    untold: Mutex<HashMap<Reason, Untold>>,
 }
 
 /// What the log does not say yet.
@@ -96,7 +98,7 @@ impl Handshakes {
         if reason == Reason::BrokenOff {
             return;
         }
-        if let Some(failures) = self.to_tell() {
+        if let Some(failures) = self.to_tell(reason) {
             tracing::warn!(
                 event = "handshakes_failed", failures, reason = reason.name(), %peer, latest = %error,
                 "TLS handshakes fail: if the peer is an API server, pods are not injected"
@@ -104,10 +106,11 @@ impl Handshakes {
         }
     }
 
-    /// Takes note of a failure. Returns how many there were since the last time, if it is time to tell.
-    fn to_tell(&self) -> Option<u64> {
+    /// Takes note of a failure. Returns how many there were for this reason since the last time, if it is time to tell.
+    fn to_tell(&self, reason: Reason) -> Option<u64> {
         let now = self.clock.now();
         let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let untold = untold.entry(reason).or_default();
         untold.failures += 1;
         if untold.told_at.is_some_and(|told_at| now < told_at + TELL_EVERY) {
             return None;
@@ -181,10 +184,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_log_hears_of_the_first_and_then_once_a_minute() {
         let handshakes = Handshakes::new(&mut Registry::default(), Clock::start());
-        assert_eq!(handshakes.to_tell(), Some(1));
-        assert_eq!((handshakes.to_tell(), handshakes.to_tell()), (None, None));
+        let told = |reason| handshakes.to_tell(reason);
+        assert_eq!(told(Reason::NotTls), Some(1));
+        assert_eq!((told(Reason::NotTls), told(Reason::NotTls)), (None, None));
+        assert_eq!(told(Reason::Distrusted), Some(1), "noise hides nothing");
         tokio::time::advance(TELL_EVERY).await;
-        assert_eq!((handshakes.to_tell(), handshakes.to_tell()), (Some(3), None));
+        assert_eq!((told(Reason::NotTls), told(Reason::NotTls)), (Some(3), None));
     }
 
     #[test]

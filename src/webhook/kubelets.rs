@@ -33,15 +33,15 @@ pub(super) struct Settled(Arc<AtomicBool>);
 enum LookError {
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error("there is no node, or one whose kubelet has a version that is none")]
+    #[error("there is no node whose kubelet has a version")]
     NoVersion,
 }
 
 /// Keeps `policy` up to date with the oldest kubelet, without end.
 pub(super) async fn watch(cluster: Cluster, policy: CurrentPolicy, settled: Settled) {
-    let mut failures = 0;
+    let (mut failures, mut odd) = (0, None);
     loop {
-        let pause = match look(&cluster).await {
+        let pause = match look(&cluster, &mut odd).await {
             Ok(oldest) => {
                 failures = 0;
                 if policy.set_kubernetes(oldest) {
@@ -64,9 +64,21 @@ pub(super) async fn watch(cluster: Cluster, policy: CurrentPolicy, settled: Sett
     }
 }
 
-/// The minor version of the oldest kubelet.
-async fn look(cluster: &Cluster) -> Result<u32, LookError> {
-    cluster.oldest_kubelet().await?.minor().ok_or(LookError::NoVersion)
+/// The minor version of the oldest kubelet. A node that is passed over is told, if it is not the `odd` one told before.
+async fn look(cluster: &Cluster, odd: &mut Option<(String, String)>) -> Result<u32, LookError> {
+    let oldest = cluster.oldest_kubelet().await?;
+    if *odd != oldest.odd {
+        if let Some((node, version)) = &oldest.odd {
+            tracing::warn!(
+                event = "odd_node",
+                node,
+                version,
+                "a node's kubelet has a version that is none; it does not count"
+            );
+        }
+        *odd = oldest.odd;
+    }
+    oldest.minor.ok_or(LookError::NoVersion)
 }
 
 /// One line per episode, and one more when the wait is over.

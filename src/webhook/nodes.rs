@@ -20,7 +20,15 @@ struct Metadata {
 #[derive(Debug, Deserialize)]
 struct Node {
     #[serde(default)]
+    metadata: NodeMetadata,
+    #[serde(default)]
     status: Status,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct NodeMetadata {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,15 +46,15 @@ struct NodeInfo {
 }
 
 /// The oldest kubelet of the pages seen so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Oldest {
-    /// No node yet.
-    #[default]
-    Nobody,
-    /// 33 for 1.33.
-    Minor(u32),
-    /// One of them can't be read, so nothing is known.
-    Unknown,
+///
+/// A node with a version that is none says nothing: it is mostly no kubelet at all, but something that poses as one
+/// (KWOK says `fake`), and must not decide for a whole cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Oldest {
+    /// 33 for 1.33; `None` if there is no node that can be read.
+    pub(super) minor: Option<u32>,
+    /// The first node that can't be read: its name and version.
+    pub(super) odd: Option<(String, String)>,
 }
 
 // === impl Page ===
@@ -62,22 +70,20 @@ impl Page {
 
 impl Oldest {
     /// With the nodes of one more page.
-    pub(super) fn with(self, page: &Page) -> Self {
-        page.items.iter().fold(self, |oldest, node| {
-            match (oldest, minor(&node.status.node_info.kubelet_version)) {
-                (Self::Unknown, _) | (_, None) => Self::Unknown,
-                (Self::Nobody, Some(minor)) => Self::Minor(minor),
-                (Self::Minor(oldest), Some(minor)) => Self::Minor(oldest.min(minor)),
+    pub(super) fn with(mut self, page: &Page) -> Self {
+        for node in &page.items {
+            let version = &node.status.node_info.kubelet_version;
+            match minor(version) {
+                Some(minor) => {
+                    self.minor = Some(self.minor.map_or(minor, |oldest| oldest.min(minor)));
+                }
+                None if self.odd.is_none() => {
+                    self.odd = Some((node.metadata.name.clone(), version.clone()));
+                }
+                None => {}
             }
-        })
-    }
-
-    /// The minor version, if it is known.
-    pub(super) const fn minor(self) -> Option<u32> {
-        match self {
-            Self::Minor(minor) => Some(minor),
-            Self::Nobody | Self::Unknown => None,
         }
+        self
     }
 }
 
@@ -95,7 +101,12 @@ mod tests {
     use super::*;
 
     fn page(versions: &[&str], next: &str) -> Page {
-        let node = |version: &&str| json!({"status": {"nodeInfo": {"kubeletVersion": version, "osImage": "x"}}});
+        let node = |version: &&str| {
+            json!({
+                "metadata": {"name": format!("node-{version}"), "uid": "x"},
+                "status": {"nodeInfo": {"kubeletVersion": version, "osImage": "x"}},
+            })
+        };
         let items: Vec<_> = versions.iter().map(node).collect();
         let list = json!({"kind": "NodeList", "metadata": {"continue": next}, "items": items});
         serde_json::from_value(list).unwrap()
@@ -106,17 +117,20 @@ mod tests {
         let first = page(&["v1.34.0", "v1.31.1+k3s1"], "more");
         let second = page(&["v1.33.5", "v1.32.4-eks-036c24b"], "");
         assert_eq!((first.next(), second.next()), (Some("more"), None));
-        assert_eq!(Oldest::default().with(&first).with(&second).minor(), Some(31));
+        assert_eq!(Oldest::default().with(&first).with(&second).minor, Some(31));
     }
 
     #[test]
-    fn nothing_is_known_of_no_node_and_of_odd_ones() {
-        assert_eq!(Oldest::default().with(&page(&[], "")).minor(), None);
-        for odd in ["", "v2.1.0", "1.33.5", "v1.x"] {
-            let pages = Oldest::default().with(&page(&["v1.33.5", odd, "v1.34.0"], ""));
-            assert_eq!(pages.minor(), None, "{odd}");
+    fn odd_nodes_say_nothing_and_are_named() {
+        assert_eq!(Oldest::default().with(&page(&[], "")), Oldest::default());
+        for odd in ["", "v2.1.0", "1.33.5", "v1.x", "fake"] {
+            let oldest =
+                Oldest::default().with(&page(&["v1.33.5", odd, "nonsense", "v1.34.0"], ""));
+            let named = Some((format!("node-{odd}"), odd.to_owned()));
+            assert_eq!((oldest.minor, oldest.odd), (Some(33), named));
         }
         let bare: Page = serde_json::from_value(json!({"items": [{}]})).unwrap();
-        assert_eq!(Oldest::default().with(&bare), Oldest::Unknown);
+        let oldest = Oldest::default().with(&bare);
+        assert_eq!((oldest.minor, oldest.odd), (None, Some(Default::default())));
     }
 }

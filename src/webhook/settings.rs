@@ -132,7 +132,13 @@ const fn flag(name: &'static str, meaning: &'static str) -> Var {
 /// The filter without the Kubernetes client's own lines, unless it names them: whatever fails there, a line of ours says with
 /// what it means.
 fn quieted(filter: String) -> String {
-    if filter.contains("kube") { filter } else { format!("{filter},kube_client=off") }
+    let names_it = |directive: &str| {
+        directive.split(['=', ':', '[']).next().is_some_and(|target| {
+            let target = target.trim();
+            target == "kube" || target.starts_with("kube_")
+        })
+    };
+    if filter.split(',').any(names_it) { filter } else { format!("{filter},kube_client=off") }
 }
 
 fn certs(flags: &Flags, issues: &mut Issues) -> Option<Certs> {

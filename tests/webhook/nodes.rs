@@ -16,12 +16,15 @@ async fn the_oldest_node_decides_what_kind_of_sidecar_there_is() {
     for (nodes, list) in [
         (&["v1.34.0", "v1.33.5", "v1.33.1"][..], "initContainers"),
         (&["v1.34.0", "v1.33.5", "v1.31.4+k3s1"][..], "containers"),
+        // What poses as a node.
+        (&["v1.34.0", "fake", "v1.33.1"][..], "initContainers"),
     ] {
         let api = Api::start().await;
         api.with(|cluster| cluster.nodes = nodes.iter().map(|&version| version.into()).collect());
         let injector = replica(&api).await;
         let pod = injected(&injector, &api).await;
         assert_eq!(sidecar(&pod).map(|(list, _)| list), Some(list), "{nodes:?}");
+        assert_eq!(injector.logs("\"event\":\"odd_node\""), nodes.contains(&"fake"));
     }
 }
 

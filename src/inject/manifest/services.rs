@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     objects::{items, selects, text},
-    pods::{Pods, SameNamespace},
+    pods::{Captured, Pods, SameNamespace},
 };
 use crate::inject::names::ORIGINAL;
 
@@ -88,15 +88,14 @@ pub fn bypasses(service: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<
         .collect();
     if text(service, "/spec/clusterIP") == Some("None") {
         let headless = behind.iter().filter_map(|behind| {
-            let number = behind.pods.captured.first()?.app;
+            let number = behind.dialled_at(service)?;
             Some(Bypass::Headless { owner: behind.owner(), number })
         });
         return headless.collect();
     }
     let ports = items(service, "/spec/ports").enumerate();
-    let ports =
-        ports.filter(|(_, port)| text(port, "/protocol").is_none_or(|protocol| protocol == "TCP"));
     ports
+        .filter(|(_, port)| is_tcp(port))
         .flat_map(|(index, port)| match text(port, "/targetPort") {
             Some(name) => named(name, port, &behind),
             None => numbered(index, port, &behind).into_iter().collect(),
@@ -144,11 +143,33 @@ fn numbered(index: usize, port: &Value, behind: &[Behind<'_>]) -> Option<Bypass>
     Some(Bypass::Number { index, port: own, number, name, owner, obstacle: obstacle.or(unsure) })
 }
 
+fn is_tcp(port: &Value) -> bool {
+    text(port, "/protocol").is_none_or(|protocol| protocol == "TCP")
+}
+
 // === impl Behind ===
 
 impl Behind<'_> {
     fn owner(&self) -> String {
         self.pods.called(self.same)
+    }
+
+    /// The port of the app that clients of a headless `service` know: one that it names, or any if it names none. A
+    /// Service for something else, as for gossip, concerns nobody here.
+    fn dialled_at(&self, service: &Value) -> Option<u64> {
+        let mut ports = items(service, "/spec/ports").peekable();
+        if ports.peek().is_none() {
+            return Some(self.pods.captured.first()?.app);
+        }
+        let leads_to = |port: &Value, captured: &Captured| {
+            let number = |key: &str| port.get(key).and_then(Value::as_u64);
+            [number("port"), number("targetPort")].contains(&Some(captured.app))
+                || text(port, "/targetPort") == Some(captured.name.as_str())
+        };
+        ports.filter(|port| is_tcp(port)).find_map(|port| {
+            let captured = self.pods.captured.iter().find(|captured| leads_to(port, captured))?;
+            Some(captured.app)
+        })
     }
 
     /// What keeps a Service from leading to `name`, which must be where `number` was: in pods without a sidecar, too.
@@ -351,6 +372,16 @@ mod tests {
         let mut service = service(json!([{"port": 80, "targetPort": "http"}]));
         service["spec"]["clusterIP"] = "None".into();
         assert_eq!(ports_found(&service, &[injected()]), [8080]);
+        // Ports of something else, as for gossip, and a Service without any.
+        for (ports, found) in [
+            (json!([{"port": 7000}, {"port": 8080, "protocol": "UDP"}]), &[][..]),
+            (json!([{"port": 7000}, {"port": 8080}]), &[8080]),
+            (json!([{"port": 80, "targetPort": 8080}]), &[8080]),
+            (json!([]), &[8080]),
+        ] {
+            service["spec"]["ports"] = ports;
+            assert_eq!(ports_found(&service, &[injected()]), found);
+        }
         let port = json!({"container": "web", "name": "http", "proxy": 8080, "app": 18080});
         let swapped =
             pods("deployment/a", json!([]), Some(json!({"capture": "swap", "ports": [port]})));

@@ -47,6 +47,10 @@ fn the_kubernetes_client_is_heard_only_by_who_names_it() {
         ("", "info,kube_client=off"),
         ("--log debug", "debug,kube_client=off"),
         ("--log info,kube_client=error", "info,kube_client=error"),
+        (
+            "--log info,lameduck::webhook::kubelets=debug",
+            "info,lameduck::webhook::kubelets=debug,kube_client=off",
+        ),
     ] {
         let settings = read(&format!("{SELF_MANAGED} {given}"), None).unwrap();
         assert_eq!(settings.log.filter, filter);
