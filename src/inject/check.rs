@@ -5,8 +5,10 @@
 //! ([`super::manifest`]).
 
 mod advice;
+mod ahead;
 mod cluster;
 mod finding;
+mod others;
 mod owner;
 mod sidecar;
 #[cfg(test)]
@@ -16,17 +18,16 @@ mod text;
 use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
-use serde_json::Value;
 
 pub use self::finding::{Detail, Finding, Sidecar, State};
 use self::{
+    ahead::Ahead,
     cluster::{Cluster, Label, Pod},
     finding::{Advice, Fact, Findings},
     owner::Owner,
 };
 use super::{
-    Asked, Gate, Injection, Policy, Skip, SkipReason, inject, kubernetes,
-    manifest::{Manifests, marks, policies, services},
+    Asked, Gate, Injection, Policy, Skip, SkipReason, inject, kubernetes, manifest::Manifests,
     names, pod,
 };
 
@@ -71,6 +72,7 @@ struct Check<'m> {
     /// The version is known, be it assumed.
     policy: Policy,
     is_assumed: bool,
+    ahead: Ahead,
     findings: Findings,
     counts: Counts,
     /// Pods of which nobody knows whether they ask, by namespace.
@@ -92,6 +94,7 @@ pub fn check(manifests: &Manifests<'_>, policy: &Policy) -> Result<Checked, NoPo
         cluster: &cluster,
         policy,
         is_assumed: known.is_none(),
+        ahead: Ahead::new(&cluster),
         findings: Findings::default(),
         counts: Counts::default(),
         unknown: BTreeMap::new(),
@@ -140,8 +143,9 @@ impl<'m> Check<'m> {
             return;
         }
         match inject(pod.object, &asked, &self.policy) {
-            Ok(_injection) => {
-                let fact = self.missed(pod, &asked);
+            Ok(injection) => {
+                let first = self.ahead.of(self.cluster, pod, &injection.pod);
+                let fact = self.missed(pod, &asked).after(first);
                 self.not_injected(pod, fact);
             }
             Err(Skip { reason: SkipReason::OptedOut, .. }) => self.counts.not_asking += 1,
@@ -168,7 +172,15 @@ impl<'m> Check<'m> {
         let said = said.map(|said| {
             Fact::new(State::NotInjected, "skipped", format!("the injector said then: {said}"))
         });
-        self.say(pod, None, std::iter::once(fact).chain(said).collect());
+        let needs_name = [SkipReason::NoNamedPort, SkipReason::PortNotFound];
+        let by_number = if needs_name.iter().any(|reason| reason.name() == fact.reason) {
+            ahead::by_number(self.cluster, pod)
+        } else {
+            Vec::new()
+        };
+        let by_number =
+            by_number.into_iter().map(|what| Fact::new(State::Noted, "by-number", what));
+        self.say(pod, None, std::iter::once(fact).chain(said).chain(by_number).collect());
     }
 
     /// A pod that would be injected, and was not.
@@ -213,80 +225,6 @@ impl<'m> Check<'m> {
             Err(skip) => skip.reason == SkipReason::AlreadyInjected,
         }
     }
-
-    // === what is no pod ===
-
-    fn namespaces(&mut self) {
-        for (namespace, mut pods) in std::mem::take(&mut self.unknown) {
-            pods.sort();
-            let what = "whether its pods ask for the sidecar is unknown: the namespace and its labels are not in the \
-                        input";
-            let advice =
-                Advice::Run("let kubectl get namespaces, too".to_owned(), EVERYTHING.to_owned());
-            let fact = Fact::new(State::Unknown, "namespace-unknown", what).with(advice);
-            self.findings.object(namespace, format!("namespace/{namespace}"), pods, vec![fact]);
-        }
-        for (name, namespace) in self.cluster.namespaces() {
-            let facts = of_namespace(namespace);
-            self.findings.object(name, format!("namespace/{name}"), Vec::new(), facts);
-        }
-    }
-
-    fn others(&mut self) {
-        let reached = self.cluster.reached();
-        let fact = |state, reason, what: String| Fact::new(state, reason, what);
-        for service in &self.cluster.services {
-            let namespace = cluster::namespace(service);
-            let found = services::bypasses(service, Some(namespace), &reached);
-            let mut facts: Vec<Fact> = Vec::new();
-            for bypass in found {
-                let new = fact(State::Bypassed, "bypassed", bypass.to_string());
-                if !facts.contains(&new) {
-                    facts.push(new);
-                }
-            }
-            self.findings.object(namespace, named("service", service), Vec::new(), facts);
-        }
-        for policy in &self.cluster.policies {
-            let namespace = cluster::namespace(policy);
-            let mut facts: Vec<Fact> = Vec::new();
-            for what in policies::blocked(policy, Some(namespace), &reached) {
-                let new = fact(State::Blocked, "blocked", what);
-                if !facts.contains(&new) {
-                    facts.push(new);
-                }
-            }
-            self.findings.object(namespace, named("networkpolicy", policy), Vec::new(), facts);
-        }
-        for (name, workload, template) in &self.cluster.workloads {
-            let misplaced = marks::misplaced(workload, template).into_iter();
-            let facts = misplaced.map(|what| fact(State::Ineffective, "misplaced", what)).collect();
-            self.findings.object(cluster::namespace(workload), name.clone(), Vec::new(), facts);
-        }
-    }
-}
-
-/// What a namespace says that has no effect.
-fn of_namespace(namespace: &Value) -> Vec<Fact> {
-    let label = pod::label(namespace, names::INJECT);
-    let wrong = label.filter(|value| !["enabled", "disabled"].contains(value)).map(|value| {
-        let what = format!(
-            "its label {}={value} has no effect: expected enabled or disabled",
-            names::INJECT
-        );
-        Fact::new(State::Ineffective, "label", what)
-    });
-    let annotation = pod::annotation(namespace, names::INJECT).filter(|_| label.is_none());
-    let annotated = annotation.map(|_| {
-        let what = format!("its annotation {} has no effect: make it a label", names::INJECT);
-        Fact::new(State::Ineffective, "annotation", what)
-    });
-    wrong.into_iter().chain(annotated).collect()
-}
-
-fn named(kind: &str, object: &Value) -> String {
-    let name = object.pointer("/metadata/name").and_then(Value::as_str);
-    format!("{kind}/{}", name.unwrap_or("(no name)"))
 }
 
 impl fmt::Display for NoPods {

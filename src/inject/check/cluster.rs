@@ -94,6 +94,14 @@ impl<'m> Cluster<'m> {
         self.namespaces.iter().map(|(name, namespace)| (*name, *namespace))
     }
 
+    /// The Services of a namespace.
+    pub(super) fn services_of<'a>(
+        &'a self,
+        wanted: &'a str,
+    ) -> impl Iterator<Item = &'m Value> + use<'a, 'm> {
+        self.services.iter().copied().filter(move |service| namespace(service) == wanted)
+    }
+
     /// What a namespace says of its pods.
     pub(super) fn label(&self, namespace: &str) -> Label<'m> {
         match self.namespaces.get(namespace) {
@@ -149,4 +157,9 @@ impl<'m> Pod<'m> {
 /// An object's namespace.
 pub(super) fn namespace(object: &Value) -> &str {
     text(object, "/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE)
+}
+
+/// `service/web`.
+pub(super) fn named(kind: &str, object: &Value) -> String {
+    format!("{kind}/{}", text(object, "/metadata/name").unwrap_or("(no name)"))
 }

@@ -55,6 +55,8 @@ pub(super) struct Fact {
     /// A stable word.
     pub(super) reason: &'static str,
     pub(super) what: String,
+    /// What to do before it is made anew, a sentence each.
+    pub(super) first: Vec<String>,
     pub(super) advice: Advice,
 }
 
@@ -76,6 +78,9 @@ pub struct Detail {
     pub reason: &'static str,
     /// It in words.
     pub what: String,
+    /// What to do before that, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<String>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
@@ -169,7 +174,12 @@ impl Serialize for State {
 
 impl Fact {
     pub(super) fn new(state: State, reason: &'static str, what: impl Into<String>) -> Self {
-        Self { state, reason, what: what.into(), advice: Advice::None }
+        Self { state, reason, what: what.into(), first: Vec::new(), advice: Advice::None }
+    }
+
+    pub(super) fn after(mut self, first: Vec<String>) -> Self {
+        self.first = first;
+        self
     }
 
     pub(super) fn with(mut self, advice: Advice) -> Self {
@@ -267,17 +277,18 @@ impl Finding {
 
 impl Fact {
     fn detail(self, step: impl FnOnce(&Advice) -> Step) -> Detail {
-        let Step { advice, command } = match &self.advice {
+        let Step { before, advice, command } = match &self.advice {
             Advice::None => Step::default(),
-            Advice::Say(words) => Step { advice: words.clone(), command: None },
+            Advice::Say(words) => Step { advice: words.clone(), ..Step::default() },
             Advice::Run(words, command) => {
-                Step { advice: words.clone(), command: Some(command.clone()) }
+                Step { advice: words.clone(), command: Some(command.clone()), ..Step::default() }
             }
             Advice::Renew(_) | Advice::Logs | Advice::Ask => step(&self.advice),
         };
         let advice = Some(advice).filter(|advice| !advice.is_empty());
-        let Self { state, reason, what, .. } = self;
-        Detail { state, reason, what, advice, command }
+        let Self { state, reason, what, first, .. } = self;
+        let first = first.into_iter().map(|change| format!("{before}: {change}")).collect();
+        Detail { state, reason, what, first, advice, command }
     }
 }
 
@@ -291,6 +302,7 @@ impl Advice {
             Self::None | Self::Say(_) | Self::Run(..) => Step::default(),
             Self::Renew(purpose) => owner.renew(namespace, pods, purpose),
             Self::Logs => Step {
+                before: "",
                 advice: "its last lines say why".to_owned(),
                 command: owner::command(&[
                     "kubectl logs",
@@ -301,6 +313,7 @@ impl Advice {
                 ]),
             },
             Self::Ask => Step {
+                before: "",
                 advice: "it says itself what it waits for".to_owned(),
                 command: owner::command(&[
                     "kubectl exec",

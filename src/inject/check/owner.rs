@@ -40,6 +40,8 @@ enum Renewal {
 /// What to do, and the command that does it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
+    /// `before you restart it`.
+    pub(super) before: &'static str,
     pub(super) advice: String,
     pub(super) command: Option<String>,
 }
@@ -100,24 +102,34 @@ impl Owner {
             [pod] => command(&["kubectl delete pod", pod, "-n", namespace]),
             _ => None,
         };
+        let before = match self.renewal {
+            Renewal::Restart | Renewal::Rollout => "before you restart it",
+            Renewal::Deleted => "before you delete its pods",
+            Renewal::Never | Renewal::ByHand => "before you create it again",
+        };
         match self.renewal {
             Renewal::Restart => Step {
+                before,
                 advice: format!("restart it{purpose}"),
                 command: command(&["kubectl rollout restart", &self.to_string(), "-n", namespace]),
             },
             Renewal::Rollout => Step {
+                before,
                 advice: format!("restart it{purpose}"),
                 command: command(&["kubectl argo rollouts restart", &self.name, "-n", namespace]),
             },
             Renewal::Deleted => Step {
+                before,
                 advice: format!("delete its pods{purpose}: {self} makes new ones"),
                 command: one,
             },
             Renewal::Never => Step {
+                before,
                 advice: format!("create {self} again{purpose}: a Job makes no new pods"),
                 command: None,
             },
             Renewal::ByHand => Step {
+                before,
                 advice: format!("delete it and create it again{purpose}: nobody else does"),
                 command: None,
             },

@@ -62,8 +62,11 @@ impl fmt::Display for Finding {
             let _infallible = write!(head, " ({mode} sidecar {version})");
         }
         f.write_str(&wrapped(&head, 2, 4))?;
-        for Detail { what, advice, command, .. } in details {
+        for Detail { what, first, advice, command, .. } in details {
             f.write_str(&wrapped(what, 4, 4))?;
+            for change in first {
+                f.write_str(&wrapped(&format!("-> {change}"), 4, 7))?;
+            }
             let colon = if command.is_some() { ":" } else { "" };
             if let Some(advice) = advice {
                 f.write_str(&wrapped(&format!("-> {advice}{colon}"), 4, 7))?;
