@@ -8,6 +8,8 @@ mod advice;
 mod ahead;
 mod cluster;
 mod finding;
+mod health;
+mod moment;
 mod others;
 mod owner;
 mod sidecar;
@@ -25,9 +27,11 @@ use self::{
     cluster::{Cluster, Label, Pod},
     finding::{Advice, Fact, Findings},
     owner::Owner,
+    sidecar::Around,
 };
 use super::{
-    Asked, Gate, Injection, Policy, Skip, SkipReason, inject, kubernetes, manifest::Manifests,
+    Asked, Gate, Injection, Policy, Skip, SkipReason, inject, kubernetes,
+    manifest::{Manifests, marks},
     names, pod,
 };
 
@@ -60,6 +64,8 @@ pub struct Counts {
     pub finished: usize,
     /// They are being deleted.
     pub ending: usize,
+    /// Those of these two sorts that were injected.
+    pub gone_injected: usize,
 }
 
 /// There is no pod in the input; these kinds are, each so many times.
@@ -121,12 +127,8 @@ impl Checked {
 
 impl<'m> Check<'m> {
     fn pod(&mut self, pod: &Pod<'m>) {
-        if pod.is_finished() {
-            self.counts.finished += 1;
-            return;
-        }
-        if pod.is_ending() {
-            self.counts.ending += 1;
+        if !pod.is_there() {
+            self.gone(pod);
             return;
         }
         let label = self.cluster.label(pod.namespace);
@@ -138,7 +140,9 @@ impl<'m> Check<'m> {
         if pod::annotation(pod.object, names::STATUS).is_some() {
             self.counts.injected += 1;
             let may_renew = label == Label::Unknown || self.asks(pod, &asked);
-            let (sidecar, facts) = sidecar::inspect(pod.object, may_renew);
+            let kubelet = self.cluster.kubelet(pod.object);
+            let around = Around { may_renew, kubelet, now: self.cluster.now };
+            let (sidecar, facts) = sidecar::inspect(pod.object, around);
             self.say(pod, sidecar, facts);
             return;
         }
@@ -155,6 +159,27 @@ impl<'m> Check<'m> {
                 let advice = Advice::Say(advice::about(skip.reason).to_owned());
                 self.not_injected(pod, fact.with(advice));
             }
+        }
+    }
+
+    /// A pod that has ended, or is about to.
+    fn gone(&mut self, pod: &Pod<'_>) {
+        let is_ours = pod::annotation(pod.object, names::STATUS).is_some();
+        let fact = if pod.is_ending() {
+            health::stuck(pod.object, self.cluster.now)
+        } else {
+            health::never_ran(pod.object)
+        };
+        if let Some(fact) = fact.filter(|_| is_ours) {
+            self.counts.injected += 1;
+            self.say(pod, sidecar::sidecar(pod.object), vec![fact]);
+            return;
+        }
+        self.counts.gone_injected += usize::from(is_ours);
+        if pod.is_finished() {
+            self.counts.finished += 1;
+        } else {
+            self.counts.ending += 1;
         }
     }
 
@@ -206,6 +231,17 @@ impl<'m> Check<'m> {
             let advice = "make it a label of the pod template, or of the namespace".to_owned();
             let fact = Fact::new(State::Ineffective, "annotation", what);
             self.not_injected(pod, fact.with(Advice::Say(advice)));
+            return;
+        }
+        let chosen = marks::ours(pod.object);
+        if label != Label::Unknown && !chosen.is_empty() {
+            let what = format!(
+                "it says {}, which has no effect: neither it nor its namespace asks for the sidecar",
+                chosen.join(", ")
+            );
+            let advice = "label its pod template, or the namespace, lameduck.dev/inject: enabled";
+            let fact = Fact::new(State::Ineffective, "not-requested", what);
+            self.not_injected(pod, fact.with(Advice::Say(advice.to_owned())));
             return;
         }
         let is_excluded =

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::owner::Owner;
+use super::{
+    moment::{self, Moment},
+    owner::Owner,
+};
 use crate::inject::{
     kubernetes,
     manifest::{
@@ -25,6 +28,10 @@ pub(super) struct Cluster<'m> {
     pub(super) workloads: Vec<(String, &'m Value, &'static str)>,
     namespaces: HashMap<&'m str, &'m Value>,
     kubelets: Vec<Option<u32>>,
+    /// The same, by the node's name.
+    nodes: HashMap<&'m str, u32>,
+    /// It is at least so late.
+    pub(super) now: Option<Moment>,
     /// How many objects of each kind there are.
     pub(super) kinds: BTreeMap<String, usize>,
 }
@@ -57,6 +64,7 @@ impl<'m> Cluster<'m> {
             for object in objects(&document.value) {
                 let value = object.of(&document.value);
                 *cluster.kinds.entry(object.kind.clone()).or_default() += 1;
+                cluster.now = cluster.now.max(moment::newest(value));
                 match object.role {
                     Role::Namespace => {
                         cluster
@@ -66,7 +74,9 @@ impl<'m> Cluster<'m> {
                     Role::NetworkPolicy => cluster.policies.push(value),
                     Role::Node => {
                         let version = text(value, "/status/nodeInfo/kubeletVersion");
-                        cluster.kubelets.push(version.and_then(kubernetes::minor));
+                        let version = version.and_then(kubernetes::minor);
+                        cluster.kubelets.push(version);
+                        cluster.nodes.extend(text(value, "/metadata/name").zip(version));
                     }
                     Role::Other => {}
                     Role::Service => cluster.services.push(value),
@@ -88,6 +98,11 @@ impl<'m> Cluster<'m> {
     /// The oldest kubelet's minor version, if the nodes are in the input and all can be read.
     pub(super) fn kubernetes(&self) -> Option<u32> {
         self.kubelets.iter().copied().collect::<Option<Vec<u32>>>()?.into_iter().min()
+    }
+
+    /// The minor version of the kubelet on a pod's node.
+    pub(super) fn kubelet(&self, pod: &Value) -> Option<u32> {
+        self.nodes.get(text(pod, "/spec/nodeName")?).copied()
     }
 
     pub(super) fn namespaces(&self) -> impl Iterator<Item = (&'m str, &'m Value)> {

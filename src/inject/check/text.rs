@@ -34,7 +34,8 @@ impl fmt::Display for Checked {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { injected, not_injected, unknown, not_asking, finished, ending } = *self;
+        let Self { injected, not_injected, unknown, not_asking, finished, ending, gone_injected } =
+            *self;
         let asking = [
             (injected, "injected"),
             (not_injected, "not injected although asked for"),
@@ -47,9 +48,16 @@ impl fmt::Display for Counts {
             counts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
         };
         let (asking, others) = (list(asking), list(others));
-        let asking = if asking.is_empty() { "none asked for".to_owned() } else { asking };
+        let asking = match (asking.as_str(), gone_injected) {
+            ("", 0) => "none asked for",
+            ("", _) => "none asked for that is still there",
+            (asking, _) => asking,
+        };
         write!(f, "pods: {asking}")?;
-        if others.is_empty() { Ok(()) } else { write!(f, "; not listed: {others}") }
+        if !others.is_empty() {
+            write!(f, "; not listed: {others}")?;
+        }
+        if gone_injected > 0 { write!(f, " ({gone_injected} of them injected)") } else { Ok(()) }
     }
 }
 
