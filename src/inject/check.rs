@@ -156,7 +156,7 @@ impl<'m> Check<'m> {
             Err(Skip { reason: SkipReason::NotRequested, .. }) => self.not_asking(pod, label),
             Err(skip) => {
                 let fact = Fact::new(State::NotInjected, skip.reason.name(), skip.to_string());
-                let advice = Advice::Say(advice::about(skip.reason).to_owned());
+                let advice = Advice::Say(advice::about(skip.reason, pod.object));
                 self.not_injected(pod, fact.with(advice));
             }
         }
