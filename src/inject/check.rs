@@ -26,7 +26,6 @@ use self::{
     ahead::Ahead,
     cluster::{Cluster, Label, Pod},
     finding::{Advice, Fact, Findings},
-    owner::Owner,
     sidecar::Around,
 };
 use super::{
@@ -46,6 +45,9 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// How many pods of which sort there are.
     pub counts: Counts,
+    /// What was not looked at, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// How many pods of which sort there are.
@@ -68,9 +70,18 @@ pub struct Counts {
     pub gone_injected: usize,
 }
 
-/// There is no pod in the input; these kinds are, each so many times.
+/// There is no pod in the input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct NoPods(BTreeMap<String, usize>);
+pub enum NoPods {
+    /// There is nothing in it.
+    Empty,
+    /// There are lists in it, and nothing in them.
+    EmptyList,
+    /// There are objects of these kinds, each so many times.
+    Others(BTreeMap<String, usize>),
+    /// It is a text, or a list of texts: what kubectl prints for people, perhaps.
+    Text,
+}
 
 /// One run.
 struct Check<'m> {
@@ -92,7 +103,7 @@ struct Check<'m> {
 pub fn check(manifests: &Manifests<'_>, policy: &Policy) -> Result<Checked, NoPods> {
     let cluster = Cluster::of(manifests);
     if cluster.pods.is_empty() {
-        return Err(NoPods(cluster.kinds));
+        return Err(cluster.no_pods());
     }
     let known = policy.kubernetes.or_else(|| cluster.kubernetes());
     let policy = Policy { kubernetes: known.or(Some(kubernetes::NEWEST)), ..policy.clone() };
@@ -110,7 +121,10 @@ pub fn check(manifests: &Manifests<'_>, policy: &Policy) -> Result<Checked, NoPo
     }
     check.namespaces();
     check.others();
-    Ok(Checked { findings: check.findings.finish(), counts: check.counts })
+    let counts = check.counts;
+    let notes =
+        if counts.injected + counts.not_injected > 0 { cluster.missing() } else { Vec::new() };
+    Ok(Checked { findings: check.findings.finish(), counts, notes })
 }
 
 // === impl Checked ===
@@ -184,7 +198,7 @@ impl<'m> Check<'m> {
     }
 
     fn say(&mut self, pod: &Pod<'_>, sidecar: Option<Sidecar>, facts: Vec<Fact>) {
-        self.findings.pod(pod.namespace, Owner::of(pod.object), pod.name, sidecar, facts);
+        self.findings.pod(pod.namespace, self.cluster.owner(pod), pod.name, sidecar, facts);
     }
 
     // === pods without a sidecar ===
@@ -265,15 +279,17 @@ impl<'m> Check<'m> {
 
 impl fmt::Display for NoPods {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(kinds) = self;
-        if kinds.is_empty() {
-            write!(f, "it is empty")?;
-        } else {
-            let kinds = kinds.iter().map(|(kind, count)| match kind.as_str() {
-                "" => format!("{count} of no kind"),
-                kind => format!("{count} {kind}"),
-            });
-            write!(f, "no pod in it, but {}", kinds.collect::<Vec<_>>().join(", "))?;
+        match self {
+            Self::Empty => write!(f, "it is empty")?,
+            Self::EmptyList => write!(f, "a list without objects")?,
+            Self::Others(kinds) => {
+                let kinds = kinds.iter().map(|(kind, count)| match kind.as_str() {
+                    "" => format!("{count} of no kind"),
+                    kind => format!("{count} {kind}"),
+                });
+                write!(f, "no pod in it, but {}", kinds.collect::<Vec<_>>().join(", "))?;
+            }
+            Self::Text => write!(f, "that is text, no objects: kubectl needs -o json")?,
         }
         write!(f, "; expected what this prints: {EVERYTHING}")
     }

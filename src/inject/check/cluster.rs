@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::Value;
 
 use super::{
+    NoPods,
     moment::{self, Moment},
     owner::Owner,
 };
@@ -12,7 +13,7 @@ use crate::inject::{
     kubernetes,
     manifest::{
         Manifests,
-        objects::{Role, objects, text},
+        objects::{Role, items, objects, text},
         pods::{DEFAULT_NAMESPACE, Pods},
     },
     names, pod,
@@ -30,10 +31,15 @@ pub(super) struct Cluster<'m> {
     kubelets: Vec<Option<u32>>,
     /// The same, by the node's name.
     nodes: HashMap<&'m str, u32>,
+    /// Whose each Job is, by namespace and name: a CronJob's, or nobody's.
+    jobs: HashMap<(&'m str, &'m str), Option<&'m str>>,
     /// It is at least so late.
     pub(super) now: Option<Moment>,
     /// How many objects of each kind there are.
-    pub(super) kinds: BTreeMap<String, usize>,
+    kinds: BTreeMap<String, usize>,
+    /// What lists without objects are lists of: `Service`, or nothing if they don't say.
+    empty_lists: Vec<&'m str>,
+    has_text: bool,
 }
 
 /// A pod.
@@ -61,7 +67,13 @@ impl<'m> Cluster<'m> {
     pub(super) fn of(manifests: &'m Manifests<'_>) -> Self {
         let mut cluster = Self::default();
         for document in &manifests.documents {
-            for object in objects(&document.value) {
+            cluster.has_text |= !document.value.is_object() && !document.value.is_null();
+            let found = objects(&document.value);
+            if found.is_empty() {
+                let kind = text(&document.value, "/kind");
+                cluster.empty_lists.extend(kind.and_then(|kind| kind.strip_suffix("List")));
+            }
+            for object in found {
                 let value = object.of(&document.value);
                 *cluster.kinds.entry(object.kind.clone()).or_default() += 1;
                 cluster.now = cluster.now.max(moment::newest(value));
@@ -87,12 +99,60 @@ impl<'m> Cluster<'m> {
                             object.kind.to_lowercase(),
                             text(value, "/metadata/name").unwrap_or("(no name)")
                         );
+                        if object.kind == "Job" {
+                            cluster.add_job(value);
+                        }
                         cluster.workloads.push((name, value, template));
                     }
                 }
             }
         }
         cluster
+    }
+
+    fn add_job(&mut self, job: &'m Value) {
+        let is_cron = |owner: &&Value| text(owner, "/kind") == Some("CronJob");
+        let cron = items(job, "/metadata/ownerReferences").find(is_cron);
+        let cron = cron.and_then(|owner| text(owner, "/name"));
+        let name = text(job, "/metadata/name");
+        self.jobs.extend(name.map(|name| ((namespace(job), name), cron)));
+    }
+
+    /// Who made a pod, as far as the input tells.
+    pub(super) fn owner(&self, pod: &Pod<'_>) -> Owner {
+        let owner = Owner::of(pod.object);
+        let known = owner.job().and_then(|job| self.jobs.get(&(pod.namespace, job)));
+        match known.map(|cron| cron.map(str::to_owned)) {
+            Some(Some(cron)) => owner.of_cron_job(cron),
+            Some(None) => owner.of_nobody(),
+            None => owner,
+        }
+    }
+
+    /// Why there is no pod in it.
+    pub(super) fn no_pods(self) -> NoPods {
+        if !self.kinds.is_empty() {
+            NoPods::Others(self.kinds)
+        } else if self.has_text {
+            NoPods::Text
+        } else if !self.empty_lists.is_empty() {
+            NoPods::EmptyList
+        } else {
+            NoPods::Empty
+        }
+    }
+
+    /// What is not in the input, and so was not looked at.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let lacks =
+            |kind: &str, found: &[&Value]| found.is_empty() && !self.empty_lists.contains(&kind);
+        let services = lacks("Service", &self.services).then_some(
+            "Services are not in the input: whether one leads past the sidecar was not looked at",
+        );
+        let policies = lacks("NetworkPolicy", &self.policies).then_some(
+            "NetworkPolicies are not in the input: whether one keeps traffic from the sidecar was not looked at",
+        );
+        services.into_iter().chain(policies).map(str::to_owned).collect()
     }
 
     /// The oldest kubelet's minor version, if the nodes are in the input and all can be read.

@@ -387,3 +387,17 @@ impl Advice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubelet_says_is_one_line_of_bounded_length() {
+        let shown = |said: &str| Aside::of(Some(said)).0;
+        assert_eq!(shown("\n a \nb").as_deref(), Some("a"));
+        assert_eq!(shown(" \n").as_deref(), None);
+        let long = shown(&"é".repeat(1000)).unwrap();
+        assert_eq!(long, "é".repeat(LONGEST) + "…");
+    }
+}

@@ -3,7 +3,7 @@
 //! The newest moment that the input tells of has passed, so that whatever is overdue by it is overdue. How much later
 //! it is nobody can say: something may be found too late, and nothing too early.
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::inject::manifest::objects::{entries, items, text};

@@ -23,7 +23,7 @@ pub(super) struct Owner {
 }
 
 /// How an owner makes its pods anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Renewal {
     /// There is none: somebody made the pod by hand.
     ByHand,
@@ -31,6 +31,10 @@ enum Renewal {
     Deleted,
     /// Not at all: a Job's pods end, and then it is over.
     Never,
+    /// By the next Job of this CronJob.
+    NextRun(String),
+    /// By a CronJob, if the Job is of one: the pod does not say.
+    Perhaps,
     /// `kubectl rollout restart`.
     Restart,
     /// The same, by Argo's plugin.
@@ -68,7 +72,7 @@ impl Owner {
             ("apps", "DaemonSet" | "StatefulSet") => {
                 Self::new(&kind.to_lowercase(), name, Renewal::Restart)
             }
-            ("batch", "Job") => Self::new("job", name, Renewal::Never),
+            ("batch", "Job") => Self::new("job", name, Renewal::Perhaps),
             ("" | "apps", _) => Self::new(&kind.to_lowercase(), name, Renewal::Deleted),
             (group, kind) => {
                 let kind = format!("{}.{group}", kind.to_lowercase());
@@ -91,6 +95,21 @@ impl Owner {
         Self { kind: kind.to_owned(), name: name.to_owned(), renewal }
     }
 
+    /// Its name, if it is a Job of which nobody knows whose it is.
+    pub(super) fn job(&self) -> Option<&str> {
+        (self.renewal == Renewal::Perhaps).then_some(&self.name)
+    }
+
+    /// A Job that a CronJob makes.
+    pub(super) fn of_cron_job(self, name: String) -> Self {
+        Self { renewal: Renewal::NextRun(name), ..self }
+    }
+
+    /// A Job that somebody makes by hand.
+    pub(super) fn of_nobody(self) -> Self {
+        Self { renewal: Renewal::Never, ..self }
+    }
+
     /// Whether it is the pod itself.
     pub(super) fn is_pod(&self) -> bool {
         self.renewal == Renewal::ByHand
@@ -102,12 +121,13 @@ impl Owner {
             [pod] => command(&["kubectl delete pod", pod, "-n", namespace]),
             _ => None,
         };
-        let before = match self.renewal {
+        let before = match &self.renewal {
             Renewal::Restart | Renewal::Rollout => "before you restart it",
             Renewal::Deleted => "before you delete its pods",
+            Renewal::NextRun(_) | Renewal::Perhaps => "before its next run",
             Renewal::Never | Renewal::ByHand => "before you create it again",
         };
-        match self.renewal {
+        match &self.renewal {
             Renewal::Restart => Step {
                 before,
                 advice: format!("restart it{purpose}"),
@@ -126,6 +146,18 @@ impl Owner {
             Renewal::Never => Step {
                 before,
                 advice: format!("create {self} again{purpose}: a Job makes no new pods"),
+                command: None,
+            },
+            Renewal::NextRun(cron) => Step {
+                before,
+                advice: format!("wait for the next run of cronjob/{cron}{purpose}"),
+                command: None,
+            },
+            Renewal::Perhaps => Step {
+                before,
+                advice: format!(
+                    "if a CronJob makes it, the next run has it; if not, create {self} again{purpose}: a Job makes no new pods"
+                ),
                 command: None,
             },
             Renewal::ByHand => Step {

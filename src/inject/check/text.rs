@@ -28,7 +28,8 @@ impl fmt::Display for Checked {
             1 => "1 finding".to_owned(),
             many => format!("{many} findings"),
         };
-        f.write_str(&wrapped(&format!("{}; {bad}", self.counts), 0, 2))
+        f.write_str(&wrapped(&format!("{}; {bad}", self.counts), 0, 2))?;
+        self.notes.iter().try_for_each(|note| f.write_str(&wrapped(note, 0, 2)))
     }
 }
 
