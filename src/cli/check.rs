@@ -53,7 +53,8 @@ pub enum CheckFormat {
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let policy = args.policy()?;
-    let texts = sources::read(&args.input)?;
+    let hint = format!("nothing to look at; expected what this prints: {}", check::EVERYTHING);
+    let texts = sources::read(&args.input, &hint)?;
     let streams: Vec<_> = texts.iter().map(Text::source).collect();
     let manifests = Manifests::read(&streams)?;
     warn_of_doubts(&manifests);

@@ -31,7 +31,7 @@ use crate::{
 pub(super) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
     let token = args.hook_token_file.as_deref().map(token::read).transpose()?;
     let settings: Settings = args.settings(token)?;
-    let texts = sources::read(&args.input)?;
+    let texts = sources::read(&args.input, sources::NO_MANIFESTS)?;
     let may_skip = !args.strict;
     rewrite(&texts, args.output, may_skip, |manifests| {
         let report = apply::inject(manifests, &settings, &inject::inject);
@@ -43,7 +43,7 @@ pub(super) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn undo(args: &UninjectArgs) -> anyhow::Result<ExitCode> {
-    let texts = sources::read(&args.input)?;
+    let texts = sources::read(&args.input, sources::NO_MANIFESTS)?;
     rewrite(&texts, args.output, true, |manifests| apply::uninject(manifests, &inject::restore))
 }
 

@@ -14,6 +14,10 @@ use crate::inject::manifest::Source;
 /// Says "standard input" as kubectl does.
 const STDIN: &str = "-";
 
+/// What to do without manifests.
+pub(super) const NO_MANIFESTS: &str =
+    "no manifests: name a file or a folder with -f, or pipe them in";
+
 /// What the names of manifests in a folder end in (`FileExtensions` of `k8s.io/cli-runtime/pkg/resource`).
 const ENDINGS: [&str; 3] = ["json", "yaml", "yml"];
 
@@ -40,13 +44,11 @@ pub(super) struct Text {
     text: String,
 }
 
-/// Reads every stream that is asked for.
-pub(super) fn read(input: &Input) -> Result<Vec<Text>, BadStream> {
+/// Reads every stream that is asked for. `hint` is for whoever names none: what to name or pipe in.
+pub(super) fn read(input: &Input, hint: &str) -> Result<Vec<Text>, BadStream> {
     if input.files.is_empty() {
         if io::stdin().is_terminal() {
-            return Err(BadStream(
-                "no manifests: name a file or a folder with -f, or pipe them in".to_owned(),
-            ));
+            return Err(BadStream(hint.to_owned()));
         }
         return Ok(vec![Text::from_stdin()?]);
     }

@@ -5,8 +5,12 @@
 //! ([`super::manifest`]).
 
 mod advice;
+mod ahead;
 mod cluster;
 mod finding;
+mod health;
+mod moment;
+mod others;
 mod owner;
 mod sidecar;
 #[cfg(test)]
@@ -16,17 +20,17 @@ mod text;
 use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
-use serde_json::Value;
 
 pub use self::finding::{Detail, Finding, Sidecar, State};
 use self::{
+    ahead::Ahead,
     cluster::{Cluster, Label, Pod},
     finding::{Advice, Fact, Findings},
-    owner::Owner,
+    sidecar::Around,
 };
 use super::{
     Asked, Gate, Injection, Policy, Skip, SkipReason, inject, kubernetes,
-    manifest::{Manifests, marks, policies, services},
+    manifest::{Manifests, marks},
     names, pod,
 };
 
@@ -41,6 +45,9 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// How many pods of which sort there are.
     pub counts: Counts,
+    /// What was not looked at, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// How many pods of which sort there are.
@@ -59,11 +66,22 @@ pub struct Counts {
     pub finished: usize,
     /// They are being deleted.
     pub ending: usize,
+    /// Those of these two sorts that were injected.
+    pub gone_injected: usize,
 }
 
-/// There is no pod in the input; these kinds are, each so many times.
+/// There is no pod in the input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct NoPods(BTreeMap<String, usize>);
+pub enum NoPods {
+    /// There is nothing in it.
+    Empty,
+    /// There are lists in it, and nothing in them.
+    EmptyList,
+    /// There are objects of these kinds, each so many times.
+    Others(BTreeMap<String, usize>),
+    /// It is a text, or a list of texts: what kubectl prints for people, perhaps.
+    Text,
+}
 
 /// One run.
 struct Check<'m> {
@@ -71,6 +89,7 @@ struct Check<'m> {
     /// The version is known, be it assumed.
     policy: Policy,
     is_assumed: bool,
+    ahead: Ahead,
     findings: Findings,
     counts: Counts,
     /// Pods of which nobody knows whether they ask, by namespace.
@@ -84,7 +103,7 @@ struct Check<'m> {
 pub fn check(manifests: &Manifests<'_>, policy: &Policy) -> Result<Checked, NoPods> {
     let cluster = Cluster::of(manifests);
     if cluster.pods.is_empty() {
-        return Err(NoPods(cluster.kinds));
+        return Err(cluster.no_pods());
     }
     let known = policy.kubernetes.or_else(|| cluster.kubernetes());
     let policy = Policy { kubernetes: known.or(Some(kubernetes::NEWEST)), ..policy.clone() };
@@ -92,6 +111,7 @@ pub fn check(manifests: &Manifests<'_>, policy: &Policy) -> Result<Checked, NoPo
         cluster: &cluster,
         policy,
         is_assumed: known.is_none(),
+        ahead: Ahead::new(&cluster),
         findings: Findings::default(),
         counts: Counts::default(),
         unknown: BTreeMap::new(),
@@ -101,7 +121,10 @@ pub fn check(manifests: &Manifests<'_>, policy: &Policy) -> Result<Checked, NoPo
     }
     check.namespaces();
     check.others();
-    Ok(Checked { findings: check.findings.finish(), counts: check.counts })
+    let counts = check.counts;
+    let notes =
+        if counts.injected + counts.not_injected > 0 { cluster.missing() } else { Vec::new() };
+    Ok(Checked { findings: check.findings.finish(), counts, notes })
 }
 
 // === impl Checked ===
@@ -118,12 +141,8 @@ impl Checked {
 
 impl<'m> Check<'m> {
     fn pod(&mut self, pod: &Pod<'m>) {
-        if pod.is_finished() {
-            self.counts.finished += 1;
-            return;
-        }
-        if pod.is_ending() {
-            self.counts.ending += 1;
+        if !pod.is_there() {
+            self.gone(pod);
             return;
         }
         let label = self.cluster.label(pod.namespace);
@@ -135,27 +154,51 @@ impl<'m> Check<'m> {
         if pod::annotation(pod.object, names::STATUS).is_some() {
             self.counts.injected += 1;
             let may_renew = label == Label::Unknown || self.asks(pod, &asked);
-            let (sidecar, facts) = sidecar::inspect(pod.object, may_renew);
+            let kubelet = self.cluster.kubelet(pod.object);
+            let around = Around { may_renew, kubelet, now: self.cluster.now };
+            let (sidecar, facts) = sidecar::inspect(pod.object, around);
             self.say(pod, sidecar, facts);
             return;
         }
         match inject(pod.object, &asked, &self.policy) {
-            Ok(_injection) => {
-                let fact = self.missed(pod, &asked);
+            Ok(injection) => {
+                let first = self.ahead.of(self.cluster, pod, &injection.pod);
+                let fact = self.missed(pod, &asked).after(first);
                 self.not_injected(pod, fact);
             }
             Err(Skip { reason: SkipReason::OptedOut, .. }) => self.counts.not_asking += 1,
             Err(Skip { reason: SkipReason::NotRequested, .. }) => self.not_asking(pod, label),
             Err(skip) => {
                 let fact = Fact::new(State::NotInjected, skip.reason.name(), skip.to_string());
-                let advice = Advice::Say(advice::about(skip.reason).to_owned());
+                let advice = Advice::Say(advice::about(skip.reason, pod.object));
                 self.not_injected(pod, fact.with(advice));
             }
         }
     }
 
+    /// A pod that has ended, or is about to.
+    fn gone(&mut self, pod: &Pod<'_>) {
+        let is_ours = pod::annotation(pod.object, names::STATUS).is_some();
+        let fact = if pod.is_ending() {
+            health::stuck(pod.object, self.cluster.now)
+        } else {
+            health::never_ran(pod.object)
+        };
+        if let Some(fact) = fact.filter(|_| is_ours) {
+            self.counts.injected += 1;
+            self.say(pod, sidecar::sidecar(pod.object), vec![fact]);
+            return;
+        }
+        self.counts.gone_injected += usize::from(is_ours);
+        if pod.is_finished() {
+            self.counts.finished += 1;
+        } else {
+            self.counts.ending += 1;
+        }
+    }
+
     fn say(&mut self, pod: &Pod<'_>, sidecar: Option<Sidecar>, facts: Vec<Fact>) {
-        self.findings.pod(pod.namespace, Owner::of(pod.object), pod.name, sidecar, facts);
+        self.findings.pod(pod.namespace, self.cluster.owner(pod), pod.name, sidecar, facts);
     }
 
     // === pods without a sidecar ===
@@ -168,7 +211,15 @@ impl<'m> Check<'m> {
         let said = said.map(|said| {
             Fact::new(State::NotInjected, "skipped", format!("the injector said then: {said}"))
         });
-        self.say(pod, None, std::iter::once(fact).chain(said).collect());
+        let needs_name = [SkipReason::NoNamedPort, SkipReason::PortNotFound];
+        let by_number = if needs_name.iter().any(|reason| reason.name() == fact.reason) {
+            ahead::by_number(self.cluster, pod)
+        } else {
+            Vec::new()
+        };
+        let by_number =
+            by_number.into_iter().map(|what| Fact::new(State::Noted, "by-number", what));
+        self.say(pod, None, std::iter::once(fact).chain(said).chain(by_number).collect());
     }
 
     /// A pod that would be injected, and was not.
@@ -196,6 +247,17 @@ impl<'m> Check<'m> {
             self.not_injected(pod, fact.with(Advice::Say(advice)));
             return;
         }
+        let chosen = marks::ours(pod.object);
+        if label != Label::Unknown && !chosen.is_empty() {
+            let what = format!(
+                "it says {}, which has no effect: neither it nor its namespace asks for the sidecar",
+                chosen.join(", ")
+            );
+            let advice = "label its pod template, or the namespace, lameduck.dev/inject: enabled";
+            let fact = Fact::new(State::Ineffective, "not-requested", what);
+            self.not_injected(pod, fact.with(Advice::Say(advice.to_owned())));
+            return;
+        }
         let is_excluded =
             self.policy.excluded_namespaces.iter().any(|excluded| excluded == pod.namespace);
         if label == Label::Unknown && !is_excluded {
@@ -213,93 +275,21 @@ impl<'m> Check<'m> {
             Err(skip) => skip.reason == SkipReason::AlreadyInjected,
         }
     }
-
-    // === what is no pod ===
-
-    fn namespaces(&mut self) {
-        for (namespace, mut pods) in std::mem::take(&mut self.unknown) {
-            pods.sort();
-            let what = "whether its pods ask for the sidecar is unknown: the namespace and its labels are not in the \
-                        input";
-            let advice =
-                Advice::Run("let kubectl get namespaces, too".to_owned(), EVERYTHING.to_owned());
-            let fact = Fact::new(State::Unknown, "namespace-unknown", what).with(advice);
-            self.findings.object(namespace, format!("namespace/{namespace}"), pods, vec![fact]);
-        }
-        for (name, namespace) in self.cluster.namespaces() {
-            let facts = of_namespace(namespace);
-            self.findings.object(name, format!("namespace/{name}"), Vec::new(), facts);
-        }
-    }
-
-    fn others(&mut self) {
-        let reached = self.cluster.reached();
-        let fact = |state, reason, what: String| Fact::new(state, reason, what);
-        for service in &self.cluster.services {
-            let namespace = cluster::namespace(service);
-            let found = services::bypasses(service, Some(namespace), &reached);
-            let mut facts: Vec<Fact> = Vec::new();
-            for bypass in found {
-                let new = fact(State::Bypassed, "bypassed", bypass.to_string());
-                if !facts.contains(&new) {
-                    facts.push(new);
-                }
-            }
-            self.findings.object(namespace, named("service", service), Vec::new(), facts);
-        }
-        for policy in &self.cluster.policies {
-            let namespace = cluster::namespace(policy);
-            let mut facts: Vec<Fact> = Vec::new();
-            for what in policies::blocked(policy, Some(namespace), &reached) {
-                let new = fact(State::Blocked, "blocked", what);
-                if !facts.contains(&new) {
-                    facts.push(new);
-                }
-            }
-            self.findings.object(namespace, named("networkpolicy", policy), Vec::new(), facts);
-        }
-        for (name, workload, template) in &self.cluster.workloads {
-            let misplaced = marks::misplaced(workload, template).into_iter();
-            let facts = misplaced.map(|what| fact(State::Ineffective, "misplaced", what)).collect();
-            self.findings.object(cluster::namespace(workload), name.clone(), Vec::new(), facts);
-        }
-    }
-}
-
-/// What a namespace says that has no effect.
-fn of_namespace(namespace: &Value) -> Vec<Fact> {
-    let label = pod::label(namespace, names::INJECT);
-    let wrong = label.filter(|value| !["enabled", "disabled"].contains(value)).map(|value| {
-        let what = format!(
-            "its label {}={value} has no effect: expected enabled or disabled",
-            names::INJECT
-        );
-        Fact::new(State::Ineffective, "label", what)
-    });
-    let annotation = pod::annotation(namespace, names::INJECT).filter(|_| label.is_none());
-    let annotated = annotation.map(|_| {
-        let what = format!("its annotation {} has no effect: make it a label", names::INJECT);
-        Fact::new(State::Ineffective, "annotation", what)
-    });
-    wrong.into_iter().chain(annotated).collect()
-}
-
-fn named(kind: &str, object: &Value) -> String {
-    let name = object.pointer("/metadata/name").and_then(Value::as_str);
-    format!("{kind}/{}", name.unwrap_or("(no name)"))
 }
 
 impl fmt::Display for NoPods {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(kinds) = self;
-        if kinds.is_empty() {
-            write!(f, "it is empty")?;
-        } else {
-            let kinds = kinds.iter().map(|(kind, count)| match kind.as_str() {
-                "" => format!("{count} of no kind"),
-                kind => format!("{count} {kind}"),
-            });
-            write!(f, "no pod in it, but {}", kinds.collect::<Vec<_>>().join(", "))?;
+        match self {
+            Self::Empty => write!(f, "it is empty")?,
+            Self::EmptyList => write!(f, "a list without objects")?,
+            Self::Others(kinds) => {
+                let kinds = kinds.iter().map(|(kind, count)| match kind.as_str() {
+                    "" => format!("{count} of no kind"),
+                    kind => format!("{count} {kind}"),
+                });
+                write!(f, "no pod in it, but {}", kinds.collect::<Vec<_>>().join(", "))?;
+            }
+            Self::Text => write!(f, "that is text, no objects: kubectl needs -o json")?,
         }
         write!(f, "; expected what this prints: {EVERYTHING}")
     }

@@ -50,6 +50,9 @@ const PROBES: [&str; 3] = ["readinessProbe", "livenessProbe", "startupProbe"];
 /// The remedy for ports that are not taken over by themselves.
 const BY_ANNOTATION: &str = "lameduck.dev/ports says which to take over";
 
+/// The remedy for ports that have no name: the annotation does not help them.
+const NAME_IT: &str = "name the app's port http";
+
 /// How far from an app's port it is moved, if nobody says where to.
 const MOVED_BY: u16 = 10_000;
 
@@ -178,7 +181,9 @@ fn asked_for<'a>(
             return Err(skip(SkipReason::PortNotFound, detail));
         };
         if port.name.is_empty() && options.capture == Capture::Renumber {
-            let detail = format!("port {wanted} has no name that a Service could lead traffic by");
+            let detail = format!(
+                "port {wanted} has no name that a Service could lead traffic by; {NAME_IT}, or set lameduck.dev/capture: swap"
+            );
             return Err(skip(SkipReason::NoNamedPort, detail));
         }
         if !chosen.contains(port) {
@@ -210,6 +215,9 @@ fn by_name<'a>(
     let [only] = declared else {
         return Err(none(match declared {
             [] => "no container declares a TCP port".to_owned(),
+            _ if options.capture == Capture::Renumber && any_nameless(declared) => {
+                format!("none of the ports is named http: {}; {NAME_IT}", all(declared))
+            }
             _ => format!("none of the ports is named http: {}; {BY_ANNOTATION}", all(declared)),
         }));
     };
@@ -223,6 +231,10 @@ fn by_name<'a>(
         return Err(none(format!("port {} speaks TLS: it is probed with HTTPS", all(declared))));
     }
     Ok(vec![*only])
+}
+
+fn any_nameless(declared: &[Declared<'_>]) -> bool {
+    declared.iter().any(|port| port.name.is_empty())
 }
 
 fn sounds_like_http(name: &str) -> bool {

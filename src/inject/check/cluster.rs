@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::owner::Owner;
+use super::{
+    NoPods,
+    moment::{self, Moment},
+    owner::Owner,
+};
 use crate::inject::{
     kubernetes,
     manifest::{
         Manifests,
-        objects::{Role, objects, text},
+        objects::{Role, items, objects, text},
         pods::{DEFAULT_NAMESPACE, Pods},
     },
     names, pod,
@@ -25,8 +29,17 @@ pub(super) struct Cluster<'m> {
     pub(super) workloads: Vec<(String, &'m Value, &'static str)>,
     namespaces: HashMap<&'m str, &'m Value>,
     kubelets: Vec<Option<u32>>,
+    /// The same, by the node's name.
+    nodes: HashMap<&'m str, u32>,
+    /// Whose each Job is, by namespace and name: a CronJob's, or nobody's.
+    jobs: HashMap<(&'m str, &'m str), Option<&'m str>>,
+    /// It is at least so late.
+    pub(super) now: Option<Moment>,
     /// How many objects of each kind there are.
-    pub(super) kinds: BTreeMap<String, usize>,
+    kinds: BTreeMap<String, usize>,
+    /// What lists without objects are lists of: `Service`, or nothing if they don't say.
+    empty_lists: Vec<&'m str>,
+    has_text: bool,
 }
 
 /// A pod.
@@ -54,9 +67,16 @@ impl<'m> Cluster<'m> {
     pub(super) fn of(manifests: &'m Manifests<'_>) -> Self {
         let mut cluster = Self::default();
         for document in &manifests.documents {
-            for object in objects(&document.value) {
+            cluster.has_text |= !document.value.is_object() && !document.value.is_null();
+            let found = objects(&document.value);
+            if found.is_empty() {
+                let kind = text(&document.value, "/kind");
+                cluster.empty_lists.extend(kind.and_then(|kind| kind.strip_suffix("List")));
+            }
+            for object in found {
                 let value = object.of(&document.value);
                 *cluster.kinds.entry(object.kind.clone()).or_default() += 1;
+                cluster.now = cluster.now.max(moment::newest(value));
                 match object.role {
                     Role::Namespace => {
                         cluster
@@ -66,7 +86,9 @@ impl<'m> Cluster<'m> {
                     Role::NetworkPolicy => cluster.policies.push(value),
                     Role::Node => {
                         let version = text(value, "/status/nodeInfo/kubeletVersion");
-                        cluster.kubelets.push(version.and_then(kubernetes::minor));
+                        let version = version.and_then(kubernetes::minor);
+                        cluster.kubelets.push(version);
+                        cluster.nodes.extend(text(value, "/metadata/name").zip(version));
                     }
                     Role::Other => {}
                     Role::Service => cluster.services.push(value),
@@ -77,6 +99,9 @@ impl<'m> Cluster<'m> {
                             object.kind.to_lowercase(),
                             text(value, "/metadata/name").unwrap_or("(no name)")
                         );
+                        if object.kind == "Job" {
+                            cluster.add_job(value);
+                        }
                         cluster.workloads.push((name, value, template));
                     }
                 }
@@ -85,13 +110,71 @@ impl<'m> Cluster<'m> {
         cluster
     }
 
+    fn add_job(&mut self, job: &'m Value) {
+        let is_cron = |owner: &&Value| text(owner, "/kind") == Some("CronJob");
+        let cron = items(job, "/metadata/ownerReferences").find(is_cron);
+        let cron = cron.and_then(|owner| text(owner, "/name"));
+        let name = text(job, "/metadata/name");
+        self.jobs.extend(name.map(|name| ((namespace(job), name), cron)));
+    }
+
+    /// Who made a pod, as far as the input tells.
+    pub(super) fn owner(&self, pod: &Pod<'_>) -> Owner {
+        let owner = Owner::of(pod.object);
+        let known = owner.job().and_then(|job| self.jobs.get(&(pod.namespace, job)));
+        match known.map(|cron| cron.map(str::to_owned)) {
+            Some(Some(cron)) => owner.of_cron_job(cron),
+            Some(None) => owner.of_nobody(),
+            None => owner,
+        }
+    }
+
+    /// Why there is no pod in it.
+    pub(super) fn no_pods(self) -> NoPods {
+        if !self.kinds.is_empty() {
+            NoPods::Others(self.kinds)
+        } else if self.has_text {
+            NoPods::Text
+        } else if !self.empty_lists.is_empty() {
+            NoPods::EmptyList
+        } else {
+            NoPods::Empty
+        }
+    }
+
+    /// What is not in the input, and so was not looked at.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let lacks =
+            |kind: &str, found: &[&Value]| found.is_empty() && !self.empty_lists.contains(&kind);
+        let services = lacks("Service", &self.services).then_some(
+            "Services are not in the input: whether one leads past the sidecar was not looked at",
+        );
+        let policies = lacks("NetworkPolicy", &self.policies).then_some(
+            "NetworkPolicies are not in the input: whether one keeps traffic from the sidecar was not looked at",
+        );
+        services.into_iter().chain(policies).map(str::to_owned).collect()
+    }
+
     /// The oldest kubelet's minor version, if the nodes are in the input and all can be read.
     pub(super) fn kubernetes(&self) -> Option<u32> {
         self.kubelets.iter().copied().collect::<Option<Vec<u32>>>()?.into_iter().min()
     }
 
+    /// The minor version of the kubelet on a pod's node.
+    pub(super) fn kubelet(&self, pod: &Value) -> Option<u32> {
+        self.nodes.get(text(pod, "/spec/nodeName")?).copied()
+    }
+
     pub(super) fn namespaces(&self) -> impl Iterator<Item = (&'m str, &'m Value)> {
         self.namespaces.iter().map(|(name, namespace)| (*name, *namespace))
+    }
+
+    /// The Services of a namespace.
+    pub(super) fn services_of<'a>(
+        &'a self,
+        wanted: &'a str,
+    ) -> impl Iterator<Item = &'m Value> + use<'a, 'm> {
+        self.services.iter().copied().filter(move |service| namespace(service) == wanted)
     }
 
     /// What a namespace says of its pods.
@@ -149,4 +232,9 @@ impl<'m> Pod<'m> {
 /// An object's namespace.
 pub(super) fn namespace(object: &Value) -> &str {
     text(object, "/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE)
+}
+
+/// `service/web`.
+pub(super) fn named(kind: &str, object: &Value) -> String {
+    format!("{kind}/{}", text(object, "/metadata/name").unwrap_or("(no name)"))
 }

@@ -1,10 +1,16 @@
 //! Pure. What is to be said of the objects of a cluster, with what is said of many pods alike said once.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+};
 
 use serde::{Serialize, Serializer};
 
 use super::owner::{self, Owner, Step};
+
+/// So many characters of what kubelet says are shown; the names of the image and the Secret stand before.
+const LONGEST: usize = 240;
 
 /// How it is with an object; what is worst comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +49,12 @@ pub(super) enum Advice {
     /// Make it anew: ` to get 0.1.0`.
     Renew(String),
     /// Read what the sidecar wrote before it ended.
-    Logs,
+    Logs {
+        /// It was started again since.
+        previous: bool,
+    },
+    /// What these words say, and what kubelet tells of the pod.
+    Describe(String),
     /// Ask the sidecar.
     Ask,
 }
@@ -55,8 +66,16 @@ pub(super) struct Fact {
     /// A stable word.
     pub(super) reason: &'static str,
     pub(super) what: String,
+    pub(super) aside: Aside,
+    /// What to do before it is made anew, a sentence each.
+    pub(super) first: Vec<String>,
     pub(super) advice: Advice,
 }
+
+/// What kubelet says in its own words. It may name the pod, and so does not tell pods apart: what it says of the first
+/// is shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aside(Option<String>);
 
 /// The sidecar that pods have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -76,6 +95,9 @@ pub struct Detail {
     pub reason: &'static str,
     /// It in words.
     pub what: String,
+    /// What to do before that, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<String>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
@@ -169,13 +191,55 @@ impl Serialize for State {
 
 impl Fact {
     pub(super) fn new(state: State, reason: &'static str, what: impl Into<String>) -> Self {
-        Self { state, reason, what: what.into(), advice: Advice::None }
+        Self {
+            state,
+            reason,
+            what: what.into(),
+            aside: Aside::default(),
+            first: Vec::new(),
+            advice: Advice::None,
+        }
+    }
+
+    pub(super) fn beside(mut self, aside: Aside) -> Self {
+        self.aside = aside;
+        self
+    }
+
+    pub(super) fn after(mut self, first: Vec<String>) -> Self {
+        self.first = first;
+        self
     }
 
     pub(super) fn with(mut self, advice: Advice) -> Self {
         self.advice = advice;
         self
     }
+}
+
+// === impl Aside ===
+
+impl Aside {
+    /// The first line of it, shortened to [`LONGEST`].
+    pub(super) fn of(said: Option<&str>) -> Self {
+        let line = said.and_then(|said| said.lines().find(|line| !line.trim().is_empty()));
+        Self(line.map(str::trim).map(|line| match line.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line.to_owned(),
+        }))
+    }
+}
+
+impl PartialEq for Aside {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Aside {}
+
+impl Hash for Aside {
+    fn hash<H: Hasher>(&self, _state: &mut H) {}
 }
 
 // === impl Findings ===
@@ -267,17 +331,23 @@ impl Finding {
 
 impl Fact {
     fn detail(self, step: impl FnOnce(&Advice) -> Step) -> Detail {
-        let Step { advice, command } = match &self.advice {
+        let Step { before, advice, command } = match &self.advice {
             Advice::None => Step::default(),
-            Advice::Say(words) => Step { advice: words.clone(), command: None },
+            Advice::Say(words) => Step { advice: words.clone(), ..Step::default() },
             Advice::Run(words, command) => {
-                Step { advice: words.clone(), command: Some(command.clone()) }
+                Step { advice: words.clone(), command: Some(command.clone()), ..Step::default() }
             }
-            Advice::Renew(_) | Advice::Logs | Advice::Ask => step(&self.advice),
+            Advice::Renew(_) | Advice::Logs { .. } | Advice::Describe(_) | Advice::Ask => {
+                step(&self.advice)
+            }
         };
         let advice = Some(advice).filter(|advice| !advice.is_empty());
-        let Self { state, reason, what, .. } = self;
-        Detail { state, reason, what, advice, command }
+        let Self { state, reason, mut what, aside: Aside(aside), first, .. } = self;
+        if let Some(aside) = aside {
+            what = format!("{what}; kubelet says: {aside}");
+        }
+        let first = first.into_iter().map(|change| format!("{before}: {change}")).collect();
+        Detail { state, reason, what, first, advice, command }
     }
 }
 
@@ -290,17 +360,21 @@ impl Advice {
         match self {
             Self::None | Self::Say(_) | Self::Run(..) => Step::default(),
             Self::Renew(purpose) => owner.renew(namespace, pods, purpose),
-            Self::Logs => Step {
-                advice: "its last lines say why".to_owned(),
-                command: owner::command(&[
-                    "kubectl logs",
-                    pod,
-                    "-n",
-                    namespace,
-                    "-c lameduck --previous",
-                ]),
+            Self::Logs { previous } => {
+                let which = if *previous { "-c lameduck --previous" } else { "-c lameduck" };
+                Step {
+                    before: "",
+                    advice: "its last lines say why".to_owned(),
+                    command: owner::command(&["kubectl logs", pod, "-n", namespace, which]),
+                }
+            }
+            Self::Describe(words) => Step {
+                before: "",
+                advice: words.clone(),
+                command: owner::command(&["kubectl describe pod", pod, "-n", namespace]),
             },
             Self::Ask => Step {
+                before: "",
                 advice: "it says itself what it waits for".to_owned(),
                 command: owner::command(&[
                     "kubectl exec",
@@ -311,5 +385,19 @@ impl Advice {
                 ]),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubelet_says_is_one_line_of_bounded_length() {
+        let shown = |said: &str| Aside::of(Some(said)).0;
+        assert_eq!(shown("\n a \nb").as_deref(), Some("a"));
+        assert_eq!(shown(" \n").as_deref(), None);
+        let long = shown(&"é".repeat(1000)).unwrap();
+        assert_eq!(long, "é".repeat(LONGEST) + "…");
     }
 }

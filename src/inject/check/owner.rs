@@ -23,7 +23,7 @@ pub(super) struct Owner {
 }
 
 /// How an owner makes its pods anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Renewal {
     /// There is none: somebody made the pod by hand.
     ByHand,
@@ -31,6 +31,10 @@ enum Renewal {
     Deleted,
     /// Not at all: a Job's pods end, and then it is over.
     Never,
+    /// By the next Job of this CronJob.
+    NextRun(String),
+    /// By a CronJob, if the Job is of one: the pod does not say.
+    Perhaps,
     /// `kubectl rollout restart`.
     Restart,
     /// The same, by Argo's plugin.
@@ -40,6 +44,8 @@ enum Renewal {
 /// What to do, and the command that does it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
+    /// `before you restart it`.
+    pub(super) before: &'static str,
     pub(super) advice: String,
     pub(super) command: Option<String>,
 }
@@ -66,7 +72,7 @@ impl Owner {
             ("apps", "DaemonSet" | "StatefulSet") => {
                 Self::new(&kind.to_lowercase(), name, Renewal::Restart)
             }
-            ("batch", "Job") => Self::new("job", name, Renewal::Never),
+            ("batch", "Job") => Self::new("job", name, Renewal::Perhaps),
             ("" | "apps", _) => Self::new(&kind.to_lowercase(), name, Renewal::Deleted),
             (group, kind) => {
                 let kind = format!("{}.{group}", kind.to_lowercase());
@@ -89,6 +95,21 @@ impl Owner {
         Self { kind: kind.to_owned(), name: name.to_owned(), renewal }
     }
 
+    /// Its name, if it is a Job of which nobody knows whose it is.
+    pub(super) fn job(&self) -> Option<&str> {
+        (self.renewal == Renewal::Perhaps).then_some(&self.name)
+    }
+
+    /// A Job that a CronJob makes.
+    pub(super) fn of_cron_job(self, name: String) -> Self {
+        Self { renewal: Renewal::NextRun(name), ..self }
+    }
+
+    /// A Job that somebody makes by hand.
+    pub(super) fn of_nobody(self) -> Self {
+        Self { renewal: Renewal::Never, ..self }
+    }
+
     /// Whether it is the pod itself.
     pub(super) fn is_pod(&self) -> bool {
         self.renewal == Renewal::ByHand
@@ -100,24 +121,47 @@ impl Owner {
             [pod] => command(&["kubectl delete pod", pod, "-n", namespace]),
             _ => None,
         };
-        match self.renewal {
+        let before = match &self.renewal {
+            Renewal::Restart | Renewal::Rollout => "before you restart it",
+            Renewal::Deleted => "before you delete its pods",
+            Renewal::NextRun(_) | Renewal::Perhaps => "before its next run",
+            Renewal::Never | Renewal::ByHand => "before you create it again",
+        };
+        match &self.renewal {
             Renewal::Restart => Step {
+                before,
                 advice: format!("restart it{purpose}"),
                 command: command(&["kubectl rollout restart", &self.to_string(), "-n", namespace]),
             },
             Renewal::Rollout => Step {
+                before,
                 advice: format!("restart it{purpose}"),
                 command: command(&["kubectl argo rollouts restart", &self.name, "-n", namespace]),
             },
             Renewal::Deleted => Step {
+                before,
                 advice: format!("delete its pods{purpose}: {self} makes new ones"),
                 command: one,
             },
             Renewal::Never => Step {
+                before,
                 advice: format!("create {self} again{purpose}: a Job makes no new pods"),
                 command: None,
             },
+            Renewal::NextRun(cron) => Step {
+                before,
+                advice: format!("wait for the next run of cronjob/{cron}{purpose}"),
+                command: None,
+            },
+            Renewal::Perhaps => Step {
+                before,
+                advice: format!(
+                    "if a CronJob makes it, the next run has it; if not, create {self} again{purpose}: a Job makes no new pods"
+                ),
+                command: None,
+            },
             Renewal::ByHand => Step {
+                before,
                 advice: format!("delete it and create it again{purpose}: nobody else does"),
                 command: None,
             },

@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
-use super::finding::{Advice, Fact, Sidecar, State};
+use super::{
+    finding::{Advice, Fact, Sidecar, State},
+    health::{NOT_NATIVE, health},
+    moment::Moment,
+};
 use crate::inject::{
-    manifest::objects::{items, text},
     names,
     pod::{self, List},
 };
@@ -12,26 +15,27 @@ use crate::inject::{
 /// This program's version, which is that of the sidecars it makes.
 const OURS: &str = env!("CARGO_PKG_VERSION");
 
-/// What kubelet says of a container that is about to start for the first time.
-const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+/// The first minor version whose kubelets all know native sidecars, without being told to.
+const NATIVE_FROM: u32 = 29;
 
-/// What it says if an image is not to be had (`k8s.io/kubernetes/pkg/kubelet/images`).
-const NO_IMAGE: [&str; 5] = [
-    "ErrImageNeverPull",
-    "ErrImagePull",
-    "ImageInspectError",
-    "ImagePullBackOff",
-    "InvalidImageName",
-];
+/// What is known around a pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Around {
+    /// Whether a new pod would be injected, because somebody asks for it.
+    pub(super) may_renew: bool,
+    /// The minor version of its node's kubelet.
+    pub(super) kubelet: Option<u32>,
+    /// It is at least so late.
+    pub(super) now: Option<Moment>,
+}
 
-/// The sidecar of a pod that has our annotation, and what there is to say of it. `may_renew` is whether a new pod
-/// would be injected, because somebody asks for it.
-pub(super) fn inspect(pod: &Value, may_renew: bool) -> (Option<Sidecar>, Vec<Fact>) {
+/// The sidecar of a pod that has our annotation, and what there is to say of it.
+pub(super) fn inspect(pod: &Value, around: Around) -> (Option<Sidecar>, Vec<Fact>) {
     let mut facts = Vec::new();
     let sidecar = sidecar(pod);
     let has_token = token(pod);
     let renew = |purpose: &str| {
-        if may_renew && has_token != Some(false) {
+        if around.may_renew && has_token != Some(false) {
             Advice::Renew(purpose.to_owned())
         } else {
             Advice::Say(format!(
@@ -47,7 +51,10 @@ pub(super) fn inspect(pod: &Value, may_renew: bool) -> (Option<Sidecar>, Vec<Fac
         Some(Sidecar { version, .. }) => facts.extend(version_of(version, &renew)),
     }
     match shape(pod) {
-        Ok(list) => facts.extend(health(pod, list)),
+        Ok(list) => {
+            facts.extend(too_old(list, around.kubelet));
+            facts.extend(health(pod, list, around.now));
+        }
         Err((reason, what)) => {
             facts.push(Fact::new(State::Broken, reason, what).with(renew("")));
         }
@@ -59,7 +66,7 @@ pub(super) fn inspect(pod: &Value, may_renew: bool) -> (Option<Sidecar>, Vec<Fac
     (sidecar, facts)
 }
 
-fn sidecar(pod: &Value) -> Option<Sidecar> {
+pub(super) fn sidecar(pod: &Value) -> Option<Sidecar> {
     let status: Value = serde_json::from_str(pod::annotation(pod, names::STATUS)?).ok()?;
     let part = |key: &str| Some(status.get(key)?.as_str()?.to_owned());
     Some(Sidecar { mode: part("mode")?, version: part("version")? })
@@ -92,6 +99,17 @@ fn shape(pod: &Value) -> Result<List, (&'static str, &'static str)> {
     Ok(list)
 }
 
+/// Its node does not know native sidecars, although the API server does: it waits for the sidecar to end, forever.
+fn too_old(list: List, kubelet: Option<u32>) -> Option<Fact> {
+    let kubelet = kubelet.filter(|kubelet| *kubelet < NATIVE_FROM)?;
+    if list != List::InitContainers {
+        return None;
+    }
+    let what =
+        format!("its sidecar is a native one, and its node's kubelet is of Kubernetes 1.{kubelet}");
+    Some(Fact::new(State::Broken, "node-too-old", what).with(Advice::Say(NOT_NATIVE.to_owned())))
+}
+
 fn version_of(theirs: &str, renew: &dyn Fn(&str) -> Advice) -> Option<Fact> {
     if theirs == OURS {
         return None;
@@ -113,68 +131,4 @@ fn version_of(theirs: &str, renew: &dyn Fn(&str) -> Advice) -> Option<Fact> {
 /// `0.1.0` as something that can be compared; `None` for what is no release.
 fn numbers(version: &str) -> Option<Vec<u64>> {
     version.split('.').map(|part| part.parse().ok()).collect()
-}
-
-// === how it is ===
-
-/// What kubelet says of it; nothing if the input is a manifest and no kubelet has seen it.
-fn health(pod: &Value, list: List) -> Option<Fact> {
-    let key = match list {
-        List::Containers => "/status/containerStatuses",
-        List::InitContainers => "/status/initContainerStatuses",
-    };
-    let is_ours = |status: &&Value| text(status, "/name") == Some(names::CONTAINER);
-    let status = items(pod, key).find(is_ours)?;
-    let last = status.pointer("/lastState/terminated").map(ended);
-    let last_time = last.as_deref().map(|last| format!(", the last time it ended: {last}"));
-    let last_time = last_time.unwrap_or_default();
-    if let Some(reason) = text(status, "/state/waiting/reason") {
-        return Some(waiting(reason, &last_time));
-    }
-    if let Some(now) = status.pointer("/state/terminated") {
-        let what = format!("its sidecar has ended: {}", ended(now));
-        return Some(Fact::new(State::Broken, "ended", what).with(Advice::Logs));
-    }
-    let is = |key: &str| status.get(key).and_then(Value::as_bool);
-    if is("ready") == Some(false) {
-        if is("started") == Some(false) {
-            return Some(Fact::new(State::Noted, "starting", "its sidecar is starting"));
-        }
-        let what =
-            format!("its sidecar is not ready: the app is not, or somebody drains it{last_time}");
-        return Some(Fact::new(State::NotReady, "not-ready", what).with(Advice::Ask));
-    }
-    let last = last?;
-    if text(status, "/lastState/terminated/reason") == Some("OOMKilled") {
-        let what = format!("its sidecar was killed for want of memory, and started again: {last}");
-        let advice = "give it more: lameduck.dev/memory-limit, or proxy.resources of the chart";
-        let fact = Fact::new(State::Broken, "killed", what);
-        return Some(fact.with(Advice::Say(advice.to_owned())));
-    }
-    let what = format!("its sidecar was started again, the last time it ended: {last}");
-    Some(Fact::new(State::Noted, "restarted", what))
-}
-
-fn waiting(reason: &str, last_time: &str) -> Fact {
-    if STARTING.contains(&reason) {
-        return Fact::new(State::Noted, "starting", "its sidecar is about to start");
-    }
-    let what = format!("its sidecar does not start: {reason}{last_time}");
-    let advice = if NO_IMAGE.contains(&reason) {
-        let where_to_look = "its image must be where the nodes can pull it (proxy.image of the chart), with \
-                             proxy.imagePullSecrets that are in its namespace";
-        Advice::Say(where_to_look.to_owned())
-    } else {
-        Advice::Logs
-    };
-    Fact::new(State::Broken, "does-not-start", what).with(advice)
-}
-
-/// `OOMKilled (exit code 137)`.
-fn ended(terminated: &Value) -> String {
-    let reason = text(terminated, "/reason").unwrap_or("no reason given");
-    match terminated.get("exitCode").and_then(Value::as_i64) {
-        Some(code) => format!("{reason} (exit code {code})"),
-        None => reason.to_owned(),
-    }
 }

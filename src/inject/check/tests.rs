@@ -110,6 +110,48 @@ fn what_the_command_put_there_no_restart_renews() {
 }
 
 #[test]
+fn a_cron_job_makes_its_next_run_anew() {
+    let mut run = pod(Some("enabled"));
+    run["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "nightly-1", "controller": true}]);
+    let job = |owners: Value| {
+        let metadata = json!({"name": "nightly-1", "namespace": "shop", "ownerReferences": owners});
+        let template = json!({"spec": {"containers": []}});
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}})
+    };
+    let of_cron = job(json!([{"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly"}]));
+    for (objects, advice) in [
+        (vec![run.clone(), of_cron], "wait for the next run of cronjob/nightly"),
+        (vec![run.clone(), job(json!([]))], "create job/nightly-1 again: a Job makes no new pods"),
+        (
+            vec![run],
+            "if a CronJob makes it, the next run has it; if not, create job/nightly-1 again: a Job makes no new pods",
+        ),
+    ] {
+        let checked = checked(&objects);
+        assert_eq!(checked.findings[0].details[0].advice.as_deref(), Some(advice));
+    }
+}
+
+#[test]
+fn what_was_not_looked_at_is_told() {
+    let ours = || injected(env!("CARGO_PKG_VERSION"));
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "shop"}});
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p"}});
+    for (objects, notes) in [
+        (vec![ours()], 2),
+        (vec![ours(), service.clone()], 1),
+        (vec![ours(), policy.clone()], 1),
+        (vec![ours(), service, policy], 0),
+        (vec![pod(Some("disabled"))], 0),
+    ] {
+        let checked = checked(&objects);
+        assert_eq!(checked.notes.len(), notes, "{:?}", checked.notes);
+        assert!(!checked.is_bad());
+    }
+}
+
+#[test]
 fn pods_that_end_are_counted_only() {
     let mut finished = pod(Some("enabled"));
     finished["status"] = json!({"phase": "Failed"});

@@ -28,13 +28,15 @@ impl fmt::Display for Checked {
             1 => "1 finding".to_owned(),
             many => format!("{many} findings"),
         };
-        f.write_str(&wrapped(&format!("{}; {bad}", self.counts), 0, 2))
+        f.write_str(&wrapped(&format!("{}; {bad}", self.counts), 0, 2))?;
+        self.notes.iter().try_for_each(|note| f.write_str(&wrapped(note, 0, 2)))
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { injected, not_injected, unknown, not_asking, finished, ending } = *self;
+        let Self { injected, not_injected, unknown, not_asking, finished, ending, gone_injected } =
+            *self;
         let asking = [
             (injected, "injected"),
             (not_injected, "not injected although asked for"),
@@ -47,9 +49,16 @@ impl fmt::Display for Counts {
             counts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
         };
         let (asking, others) = (list(asking), list(others));
-        let asking = if asking.is_empty() { "none asked for".to_owned() } else { asking };
+        let asking = match (asking.as_str(), gone_injected) {
+            ("", 0) => "none asked for",
+            ("", _) => "none asked for that is still there",
+            (asking, _) => asking,
+        };
         write!(f, "pods: {asking}")?;
-        if others.is_empty() { Ok(()) } else { write!(f, "; not listed: {others}") }
+        if !others.is_empty() {
+            write!(f, "; not listed: {others}")?;
+        }
+        if gone_injected > 0 { write!(f, " ({gone_injected} of them injected)") } else { Ok(()) }
     }
 }
 
@@ -62,8 +71,11 @@ impl fmt::Display for Finding {
             let _infallible = write!(head, " ({mode} sidecar {version})");
         }
         f.write_str(&wrapped(&head, 2, 4))?;
-        for Detail { what, advice, command, .. } in details {
+        for Detail { what, first, advice, command, .. } in details {
             f.write_str(&wrapped(what, 4, 4))?;
+            for change in first {
+                f.write_str(&wrapped(&format!("-> {change}"), 4, 7))?;
+            }
             let colon = if command.is_some() { ":" } else { "" };
             if let Some(advice) = advice {
                 f.write_str(&wrapped(&format!("-> {advice}{colon}"), 4, 7))?;

@@ -216,6 +216,7 @@ impl Run<'_> {
     fn network_policy(&self, document: &Value, object: &Object) -> Entry {
         let namespace = object.namespace(document);
         let warnings = policies::blocked(object.of(document), namespace, &self.pods);
+        let warnings = warnings.iter().map(ToString::to_string).collect();
         Entry { object: object.name(document), outcome: Outcome::Untouched, warnings }
     }
 

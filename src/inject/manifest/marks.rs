@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::objects::entries;
-use crate::inject::names::{DOMAIN, INJECT};
+use crate::inject::names::{DOMAIN, INJECT, SKIPPED};
 
 /// What stands on the workload and has no effect there.
 #[must_use]
@@ -30,6 +30,15 @@ pub fn misplaced(workload: &Value, template: &str) -> Vec<String> {
         .map(|(what, below, key)| {
             format!("the {what} {key} has no effect here; put it into {path}.metadata.{below}")
         })
+        .collect()
+}
+
+/// The annotations of ours that somebody has put on a pod; not what the injector writes.
+#[must_use]
+pub fn ours(pod: &Value) -> Vec<&str> {
+    entries(pod, "/metadata/annotations")
+        .map(|(key, _)| key)
+        .filter(|key| key.starts_with(DOMAIN) && ![INJECT, SKIPPED].contains(key))
         .collect()
 }
 

@@ -7,9 +7,24 @@ use super::{
     pods::{Captured, Pods, SameNamespace},
 };
 
-/// What such a policy would block, each in one sentence that says what to write.
+/// A port that a policy lets through by its old number alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    way: Way,
+    port: Captured,
+    owner: String,
+}
+
+/// To the pods, or from their clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+/// What such a policy blocks.
 #[must_use]
-pub fn blocked(policy: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<String> {
+pub fn blocked(policy: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<Blocked> {
     let mut found = Vec::new();
     for pods in pods.iter().filter(|pods| !pods.captured.is_empty()) {
         let same = pods.is_in(namespace);
@@ -19,24 +34,49 @@ pub fn blocked(policy: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<St
             && matches(&policy["spec"]["podSelector"], &pods.labels)
         {
             let blocked = items(policy, "/spec/ingress").flat_map(|rule| by(rule, pods));
-            found.extend(blocked.map(|port| sentence("lets", "in", port, &owner)));
+            found.extend(blocked.map(|port| Blocked::new(Way::In, port, &owner)));
         }
         if is_about(policy, "Egress") {
             let rules = items(policy, "/spec/egress")
                 .filter(|rule| leads_to(rule, same != SameNamespace::No, pods));
             let blocked = rules.flat_map(|rule| by(rule, pods));
-            found.extend(blocked.map(|port| sentence("lets", "out", port, &owner)));
+            found.extend(blocked.map(|port| Blocked::new(Way::Out, port, &owner)));
         }
     }
     found.dedup();
     found
 }
 
-fn sentence(verb: &str, way: &str, port: &Captured, owner: &str) -> String {
-    let Captured { name, proxy, app } = port;
-    format!(
-        "it {verb} port {app} {way}, but {owner} is now reached at {proxy}; write port: {name}, or add {proxy}"
-    )
+// === impl Blocked ===
+
+impl Blocked {
+    fn new(way: Way, port: &Captured, owner: &str) -> Self {
+        Self { way, port: port.clone(), owner: owner.to_owned() }
+    }
+
+    /// The same, of pods that have no sidecar yet.
+    #[must_use]
+    pub fn ahead(&self) -> String {
+        self.sentence("will be")
+    }
+
+    fn sentence(&self, when: &str) -> String {
+        let Self { way, port: Captured { name, proxy, app }, owner } = self;
+        let way = match way {
+            Way::In => "in",
+            Way::Out => "out",
+        };
+        format!(
+            "it lets port {app} {way}, but {owner} {when} reached at {proxy}; write port: {name}, or add {proxy}"
+        )
+    }
+}
+
+impl std::fmt::Display for Blocked {
+    /// What is wrong and what to write.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.sentence("is now"))
+    }
 }
 
 /// The captured ports that a rule lets through by their old number alone.
@@ -106,6 +146,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn blocked(policy: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<String> {
+        super::blocked(policy, namespace, pods).iter().map(ToString::to_string).collect()
+    }
 
     fn pods() -> Vec<Pods> {
         let port = json!({"container": "web", "name": "http", "proxy": 15801, "app": 8080});

@@ -274,6 +274,18 @@ fn forget(service: &mut Value, were: &Value) {
 
 // === impl Bypass ===
 
+impl Bypass {
+    /// Whose pods.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        match self {
+            Self::Headless { owner, .. }
+            | Self::Name { owner, .. }
+            | Self::Number { owner, .. } => owner,
+        }
+    }
+}
+
 impl std::fmt::Display for Bypass {
     /// What is wrong and what to write.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
