@@ -106,7 +106,8 @@ pub fn check(manifests: &Manifests<'_>, policy: &Policy) -> Result<Checked, NoPo
         return Err(cluster.no_pods());
     }
     let known = policy.kubernetes.or_else(|| cluster.kubernetes());
-    let policy = Policy { kubernetes: known.or(Some(kubernetes::NEWEST)), ..policy.clone() };
+    let mut policy = Policy { kubernetes: known.or(Some(kubernetes::NEWEST)), ..policy.clone() };
+    policy.excluded_namespaces.extend(cluster.excluded.iter().map(ToString::to_string));
     let mut check = Check {
         cluster: &cluster,
         policy,

@@ -28,6 +28,8 @@ pub(super) struct Cluster<'m> {
     /// What makes pods, with the pointer to its template.
     pub(super) workloads: Vec<(String, &'m Value, &'static str)>,
     namespaces: HashMap<&'m str, &'m Value>,
+    /// Namespaces that the injector's webhook leaves out.
+    pub(super) excluded: Vec<&'m str>,
     kubelets: Vec<Option<u32>>,
     /// The same, by the node's name.
     nodes: HashMap<&'m str, u32>,
@@ -90,7 +92,11 @@ impl<'m> Cluster<'m> {
                         cluster.kubelets.push(version);
                         cluster.nodes.extend(text(value, "/metadata/name").zip(version));
                     }
-                    Role::Other => {}
+                    Role::Other => {
+                        if object.kind == "MutatingWebhookConfiguration" {
+                            cluster.excluded.extend(excluded(value));
+                        }
+                    }
                     Role::Service => cluster.services.push(value),
                     Role::Workload { template: "", .. } => cluster.pods.push(Pod::of(value)),
                     Role::Workload { template, .. } => {
@@ -227,6 +233,23 @@ impl<'m> Pod<'m> {
     pub(super) fn is_there(&self) -> bool {
         !self.is_finished() && !self.is_ending()
     }
+}
+
+/// The namespaces that a configuration leaves out, if it is the injector's.
+fn excluded(configuration: &Value) -> impl Iterator<Item = &str> {
+    let is_ours = |webhook: &&Value| {
+        text(webhook, "/name").is_some_and(|name| name.ends_with(".inject.lameduck.dev"))
+    };
+    let leaves_out = |part: &&Value| {
+        text(part, "/key") == Some("kubernetes.io/metadata.name")
+            && text(part, "/operator") == Some("NotIn")
+    };
+    items(configuration, "/webhooks")
+        .filter(is_ours)
+        .flat_map(|webhook| items(webhook, "/namespaceSelector/matchExpressions"))
+        .filter(leaves_out)
+        .flat_map(|part| items(part, "/values"))
+        .filter_map(Value::as_str)
 }
 
 /// An object's namespace.

@@ -35,6 +35,8 @@ enum Renewal {
     NextRun(String),
     /// By a CronJob, if the Job is of one: the pod does not say.
     Perhaps,
+    /// As its controller does. Some replace a pod that is deleted, for others it is a run that has failed.
+    Unknown,
     /// `kubectl rollout restart`.
     Restart,
     /// The same, by Argo's plugin.
@@ -76,7 +78,7 @@ impl Owner {
             ("" | "apps", _) => Self::new(&kind.to_lowercase(), name, Renewal::Deleted),
             (group, kind) => {
                 let kind = format!("{}.{group}", kind.to_lowercase());
-                Self::new(&kind, name, Renewal::Deleted)
+                Self::new(&kind, name, Renewal::Unknown)
             }
         }
     }
@@ -125,7 +127,7 @@ impl Owner {
             Renewal::Restart | Renewal::Rollout => "before you restart it",
             Renewal::Deleted => "before you delete its pods",
             Renewal::NextRun(_) | Renewal::Perhaps => "before its next run",
-            Renewal::Never | Renewal::ByHand => "before you create it again",
+            Renewal::Never | Renewal::ByHand | Renewal::Unknown => "before you create it again",
         };
         match &self.renewal {
             Renewal::Restart => Step {
@@ -142,6 +144,13 @@ impl Owner {
                 before,
                 advice: format!("delete its pods{purpose}: {self} makes new ones"),
                 command: one,
+            },
+            Renewal::Unknown => Step {
+                before,
+                advice: format!(
+                    "new pods of {self} are to be made{purpose}; how, depends on its controller: not each replaces a pod that is deleted"
+                ),
+                command: None,
             },
             Renewal::Never => Step {
                 before,
@@ -226,12 +235,17 @@ mod tests {
             (
                 pod("apps.kruise.io/v1", "StatefulSet", "db", json!({})),
                 "statefulset.apps.kruise.io/db",
-                "kubectl delete pod p -n n".to_owned(),
+                String::new(),
             ),
             (
                 pod("v1", "ReplicationController", "rc", json!({})),
                 "replicationcontroller/rc",
                 "kubectl delete pod p -n n".to_owned(),
+            ),
+            (
+                pod("tekton.dev/v1", "TaskRun", "build", json!({})),
+                "taskrun.tekton.dev/build",
+                String::new(),
             ),
             (pod("batch/v1", "Job", "once", json!({})), "job/once", String::new()),
             (json!({"metadata": {"name": "p"}}), "pod/p", String::new()),

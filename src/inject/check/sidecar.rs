@@ -34,14 +34,14 @@ pub(super) fn inspect(pod: &Value, around: Around) -> (Option<Sidecar>, Vec<Fact
     let mut facts = Vec::new();
     let sidecar = sidecar(pod);
     let has_token = token(pod);
-    let renew = |purpose: &str| {
-        if around.may_renew && has_token != Some(false) {
-            Advice::Renew(purpose.to_owned())
-        } else {
-            Advice::Say(format!(
-                "the command put it there: uninject its manifest, inject it again{purpose}, and apply it"
-            ))
+    let renew = |purpose: &str| match (around.may_renew, has_token) {
+        (true, Some(true) | None) => Advice::Renew(purpose.to_owned()),
+        (false, Some(true)) => {
+            Advice::Renew(" to be rid of the sidecar, which nobody asks for any more".to_owned())
         }
+        (_, _) => Advice::Say(format!(
+            "the command put it there: uninject its manifest, inject it again{purpose}, and apply it"
+        )),
     };
     match &sidecar {
         None => {
