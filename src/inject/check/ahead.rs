@@ -20,8 +20,8 @@ use crate::inject::{
 /// What stands in the way of pods that are not injected. Replicas are looked at once.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// The pods as they are now.
-    reached: Vec<Pods>,
+    /// The pods as they are now, by namespace.
+    reached: HashMap<Option<String>, Vec<Pods>>,
     /// By owner and labels.
     known: HashMap<(String, Option<String>), Vec<String>>,
 }
@@ -30,7 +30,11 @@ pub(super) struct Ahead {
 
 impl Ahead {
     pub(super) fn new(cluster: &Cluster<'_>) -> Self {
-        Self { reached: cluster.reached(), known: HashMap::new() }
+        let mut reached: HashMap<_, Vec<Pods>> = HashMap::new();
+        for pods in cluster.reached() {
+            reached.entry(pods.namespace.clone()).or_default().push(pods);
+        }
+        Self { reached, known: HashMap::new() }
     }
 
     /// What to change before `pod` becomes `injected`, a sentence each.
@@ -54,19 +58,25 @@ impl Ahead {
         found
     }
 
-    fn services(&self, cluster: &Cluster<'_>, then: &Pods) -> Vec<String> {
+    fn services(&mut self, cluster: &Cluster<'_>, then: &Pods) -> Vec<String> {
         // Of pods that a number leads to the first are told. The others matter, too: a name must fit all of them.
-        let neighbours = self.reached.iter().filter(|pods| pods.namespace == then.namespace);
-        let all: Vec<Pods> = std::iter::once(then).chain(neighbours).cloned().collect();
+        let all = self.reached.entry(then.namespace.clone()).or_default();
+        all.insert(0, then.clone());
         let mut found = Vec::new();
         for service in cluster.services_of(then.namespace.as_deref().unwrap_or_default()) {
-            for bypass in services::bypasses(service, then.namespace.as_deref(), &all) {
+            // Most are of others; to go through everybody's pods for them would take its time.
+            let selector = service.pointer("/spec/selector").and_then(Value::as_object);
+            if !selects(selector, &then.labels) {
+                continue;
+            }
+            for bypass in services::bypasses(service, then.namespace.as_deref(), all) {
                 let what = format!("change {}: {bypass}", named("service", service));
                 if bypass.owner() == then.owner && !found.contains(&what) {
                     found.push(what);
                 }
             }
         }
+        all.remove(0);
         found
     }
 }
