@@ -67,8 +67,9 @@ pub(super) fn run(args: &DrainArgs, vars: &dyn Vars) -> anyhow::Result<ExitCode>
 pub(super) fn undo(args: &AdminArgs, vars: &dyn Vars) -> anyhow::Result<ExitCode> {
     let client = Client::new(args, vars)?;
     block_on(async {
-        client.demand(Method::POST, "/undrain", ANSWER_TIMEOUT).await?;
-        writeln!(io::stdout(), "no manual drain is in force")?;
+        // The answer is the phase that follows: another reason to shed may be left.
+        let phase = client.demand(Method::POST, "/undrain", ANSWER_TIMEOUT).await?;
+        writeln!(io::stdout(), "no manual drain is in force any more: {}", phase.trim())?;
         Ok(ExitCode::SUCCESS)
     })
 }
