@@ -119,61 +119,58 @@ impl Owner {
 
     /// How its pods are made anew, for this purpose: ` to get 0.1.0`, or nothing.
     pub(super) fn renew(&self, namespace: &str, pods: &[String], purpose: &str) -> Step {
-        let one = match pods {
-            [pod] => command(&["kubectl delete pod", pod, "-n", namespace]),
-            _ => None,
-        };
-        let before = match &self.renewal {
-            Renewal::Restart | Renewal::Rollout => "before you restart it",
-            Renewal::Deleted => "before you delete its pods",
-            Renewal::NextRun(_) | Renewal::Perhaps => "before its next run",
-            Renewal::Never | Renewal::ByHand | Renewal::Unknown => "before you create it again",
-        };
-        match &self.renewal {
-            Renewal::Restart => Step {
-                before,
-                advice: format!("restart it{purpose}"),
-                command: command(&["kubectl rollout restart", &self.to_string(), "-n", namespace]),
-            },
-            Renewal::Rollout => Step {
-                before,
-                advice: format!("restart it{purpose}"),
-                command: command(&["kubectl argo rollouts restart", &self.name, "-n", namespace]),
-            },
-            Renewal::Deleted => Step {
-                before,
-                advice: format!("delete its pods{purpose}: {self} makes new ones"),
-                command: one,
-            },
-            Renewal::Unknown => Step {
-                before,
-                advice: format!(
+        let (advice, command) = match &self.renewal {
+            Renewal::Restart => (
+                format!("restart it{purpose}"),
+                command(&["kubectl rollout restart", &self.to_string(), "-n", namespace]),
+            ),
+            Renewal::Rollout => (
+                format!("restart it{purpose}"),
+                command(&["kubectl argo rollouts restart", &self.name, "-n", namespace]),
+            ),
+            Renewal::Deleted => {
+                let one = match pods {
+                    [pod] => command(&["kubectl delete pod", pod, "-n", namespace]),
+                    _ => None,
+                };
+                (format!("delete its pods{purpose}: {self} makes new ones"), one)
+            }
+            Renewal::Unknown => (
+                format!(
                     "new pods of {self} are to be made{purpose}; how, depends on its controller: not each replaces a pod that is deleted"
                 ),
-                command: None,
-            },
-            Renewal::Never => Step {
-                before,
-                advice: format!("create {self} again{purpose}: a Job makes no new pods"),
-                command: None,
-            },
-            Renewal::NextRun(cron) => Step {
-                before,
-                advice: format!("wait for the next run of cronjob/{cron}{purpose}"),
-                command: None,
-            },
-            Renewal::Perhaps => Step {
-                before,
-                advice: format!(
+                None,
+            ),
+            Renewal::Never => {
+                (format!("create {self} again{purpose}: a Job makes no new pods"), None)
+            }
+            Renewal::NextRun(cron) => {
+                (format!("wait for the next run of cronjob/{cron}{purpose}"), None)
+            }
+            Renewal::Perhaps => (
+                format!(
                     "if a CronJob makes it, the next run has it; if not, create {self} again{purpose}: a Job makes no new pods"
                 ),
-                command: None,
-            },
-            Renewal::ByHand => Step {
-                before,
-                advice: format!("delete it and create it again{purpose}: nobody else does"),
-                command: None,
-            },
+                None,
+            ),
+            Renewal::ByHand => {
+                (format!("delete it and create it again{purpose}: nobody else does"), None)
+            }
+        };
+        Step { before: self.renewal.before(), advice, command }
+    }
+}
+
+// === impl Renewal ===
+
+impl Renewal {
+    /// When something else is to be done first.
+    const fn before(&self) -> &'static str {
+        match self {
+            Self::Restart | Self::Rollout => "before you restart it",
+            Self::Deleted => "before you delete its pods",
+            Self::NextRun(_) | Self::Perhaps => "before its next run",
+            Self::Never | Self::ByHand | Self::Unknown => "before you create it again",
         }
     }
 }
