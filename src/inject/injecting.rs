@@ -223,7 +223,8 @@ impl<'a> Injecting<'a> {
             let Captured { container, name, proxy, app, .. } = port;
             json!({ "container": container, "name": name, "proxy": proxy, "app": app })
         };
-        let drain = self.times.budget.drain_timeout().as_secs();
+        // Rounded as a sleep for the drain is, which is told from it whether it was edited.
+        let drain = grace::whole_seconds(self.times.budget.drain_timeout());
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "mode": self.mode.name(),
