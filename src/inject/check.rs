@@ -13,6 +13,7 @@ mod moment;
 mod others;
 mod owner;
 mod sidecar;
+mod state;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -21,12 +22,15 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-pub use self::finding::{Detail, Finding, Sidecar, State};
 use self::{
     ahead::Ahead,
     cluster::{Cluster, Label, Pod},
     finding::{Advice, Fact, Findings},
     sidecar::Around,
+};
+pub use self::{
+    finding::{Detail, Finding, Sidecar},
+    state::State,
 };
 use super::{
     Asked, Gate, Injection, Policy, Skip, SkipReason, inject, kubernetes,

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::{
-    finding::{Advice, Aside, Fact, State},
+    finding::{Advice, Aside, Fact},
     moment::{self, Moment},
+    state::State,
 };
 use crate::inject::{
     manifest::objects::{items, text},

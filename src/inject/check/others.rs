@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::{
     Check, EVERYTHING,
     cluster::{self, named},
-    finding::{Advice, Fact, State},
+    finding::{Advice, Fact},
+    state::State,
 };
 use crate::inject::{
     manifest::{marks, policies, services},

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::{
-    finding::{Advice, Fact, Sidecar, State},
+    finding::{Advice, Fact, Sidecar},
     health::{NOT_NATIVE, health},
     moment::Moment,
+    state::State,
 };
 use crate::inject::{
     names,
