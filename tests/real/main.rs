@@ -4,11 +4,11 @@
 //! A pod is a real app and the real `lameduck proxy` process in front of it. It is deleted in the order in which kubelet
 //! does that.
 //!
-//! * HTTP/1.1: two pods each of five servers. A balancer that pools keep-alive connections and retries nothing sends at
-//!   least 500 requests a second to one of them, while this pod turns unready and ready again and is then deleted with
+//! * HTTP/1.1: two pods each of five servers. A balancer that pools keep-alive connections and retries nothing sends
+//!   640 requests a second to one of them, while this pod turns unready and ready again and is then deleted with
 //!   long polls parked on it. The other pod takes over whenever the balancer learns that the first one is out, and
 //!   leaves by a signal alone. Every one of these servers carries the load with one process.
-//! * HTTP/2: h2load, HAProxy and gRPC's own client and server at 2,000 requests a second through drains; every kind of
+//! * HTTP/2: h2load, HAProxy and gRPC's own client and server at 2,150 requests a second through drains; every kind of
 //!   gRPC call and failure with the proxy as without it.
 //! * WebSocket, event streams: clients and servers of two libraries, and a browser that moves from pod to pod.
 //! * TLS as sslscan and testssl see it.

@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::ExitStatus,
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -16,16 +17,17 @@ use crate::{
     report::Report,
 };
 
-/// `LAMEDUCK_READINESS_POLL`'s default.
-pub(crate) const READINESS_POLL: Duration = Duration::from_secs(1);
 /// `LAMEDUCK_DRAIN_TIMEOUT`'s default, and half as much again for a machine that is busy.
 pub(crate) const LONGEST_DRAIN: Duration = Duration::from_secs(90);
 /// A fresh Python process that imports its server, on a busy machine.
 const LONGEST_START: Duration = Duration::from_secs(30);
 /// Processes with nothing left to do.
-const LONGEST_STOP: Duration = Duration::from_secs(15);
-/// Small requests to the app or the admin port.
-const LONGEST_CALL: Duration = Duration::from_secs(10);
+const LONGEST_STOP: Duration = Duration::from_secs(60);
+/// Small requests to the app or the admin port, and what they are to bring about.
+const LONGEST_CALL: Duration = Duration::from_secs(30);
+/// How long a readiness probe may take, in seconds. An app under load, on a machine that is busy besides, may take longer
+/// than kubelet's default of one: the proxy would rightly call it unready, in a test that is about something else.
+const PROBE_TIMEOUT: u64 = 30;
 
 /// How long the endpoint of a pod is still there after its deletion.
 pub(crate) const PROPAGATION: Duration = Duration::from_secs(3);
@@ -152,7 +154,7 @@ impl Pod {
         Ok((report, released_at.saturating_since(deleted_at)))
     }
 
-    /// Waits until `GET /status` counts `count` parked requests.
+    /// Waits until `GET /status` counts `count` parked requests or more.
     pub(crate) async fn wait_until_parked(&self, count: usize) -> Result<(), String> {
         let end = self.clock.now() + LONGEST_CALL;
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
@@ -162,7 +164,7 @@ impl Pod {
             let response = self.call(self.admin_addr, "/status").await?;
             status = serde_json::from_slice(&response.body)
                 .map_err(|error| format!("/status is no JSON: {error}"))?;
-            if status["parked"] == count {
+            if status["parked"].as_u64().is_some_and(|parked| parked >= count as u64) {
                 return Ok(());
             }
         }
@@ -226,18 +228,28 @@ impl Pod {
 // === impl Addresses ===
 
 impl Addresses {
-    /// Three ports that are free now. They are held together, so that they differ.
+    /// Three addresses that are free now, and that no other test is given.
     pub(crate) fn free() -> Result<Self, String> {
-        let bind =
-            || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string());
-        let listeners = [bind()?, bind()?, bind()?];
-        let [app, proxy, admin] =
-            listeners.map(|listener| listener.local_addr().map_err(|error| error.to_string()));
-        Ok(Self { app: app?, proxy: proxy?, admin: admin? })
+        Ok(Self { app: free_address()?, proxy: free_address()?, admin: free_address()? })
     }
 }
 
 // === helpers ===
+
+/// Below the kernel's own choices, which begin at 32768: else a connection could take the port before the server does.
+fn free_address() -> Result<SocketAddr, String> {
+    static NEXT: AtomicU16 = AtomicU16::new(21_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if port >= 32_768 {
+            return Err("no port is free".to_owned());
+        }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+}
 
 /// Lets time pass in which the load goes on, or in which the rest of a cluster does its part.
 pub(crate) async fn look_on(time: Duration) {
@@ -250,6 +262,8 @@ fn proxy_command(
     variables: Vec<(&'static str, String)>,
 ) -> Command {
     let Addresses { app, proxy, admin } = addresses;
+    let mut probe = probe.clone();
+    probe["timeoutSeconds"] = PROBE_TIMEOUT.into();
     let probes = serde_json::json!({"app": {"readiness": probe}});
     let mut command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
     command

@@ -51,12 +51,17 @@ impl Report {
         least: usize,
         most: usize,
     ) -> Result<(), String> {
-        let number = self.field(field).and_then(Value::as_u64);
-        let number = number.and_then(|number| usize::try_from(number).ok());
-        if number.is_some_and(|number| (least..=most).contains(&number)) {
+        let number = usize::try_from(self.number(field)?);
+        if number.is_ok_and(|number| (least..=most).contains(&number)) {
             return Ok(());
         }
         Err(format!("the report's {field} should be from {least} to {most}: {}", self.0))
+    }
+
+    /// The number in `field`, a name or a `/path/of/names`.
+    pub(crate) fn number(&self, field: &str) -> Result<u64, String> {
+        let number = self.field(field).and_then(Value::as_u64);
+        number.ok_or_else(|| format!("the report's {field} should be a number: {}", self.0))
     }
 
     fn field(&self, name: &str) -> Option<&Value> {
