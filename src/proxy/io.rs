@@ -6,6 +6,7 @@
 //!
 //! Not here: deadlines ([`super::alarm`]) and what the bytes mean.
 
+mod exchange;
 mod records;
 mod tls;
 
@@ -27,9 +28,11 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use self::tls::Tls;
-pub(super) use self::{records::Records, tls::SEND_LIMIT};
-
-use super::upstream::{Adapter, Failure};
+pub(super) use self::{
+    exchange::{Exchange, Failure},
+    records::Records,
+    tls::SEND_LIMIT,
+};
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -39,8 +42,8 @@ pub(super) struct Socket {
 
 #[derive(Debug)]
 enum Stream {
-    /// One exchange over HTTP/2 with the app that looks like a connection of HTTP/1.1.
-    Http2(Box<Adapter>),
+    /// No socket, but used like one.
+    Exchange(Box<dyn Exchange>),
     Tcp(TcpStream),
     /// Boxed: it is many times as large as the others.
     Tls(Box<Tls>),
@@ -73,24 +76,24 @@ impl Socket {
         Self { stream: RefCell::new(Stream::Unix(stream)) }
     }
 
-    pub(super) fn http2(adapter: Adapter) -> Self {
-        Self { stream: RefCell::new(Stream::Http2(Box::new(adapter))) }
+    pub(super) fn exchange(exchange: impl Exchange + 'static) -> Self {
+        Self { stream: RefCell::new(Stream::Exchange(Box::new(exchange))) }
     }
 
-    /// The exchange over HTTP/2 behind it, if that is what it is; else the socket again.
-    pub(super) fn into_http2(self) -> Result<Box<Adapter>, Self> {
+    /// The exchange behind it, if that is what it is; else the socket again.
+    pub(super) fn into_exchange(self) -> Result<Box<dyn Exchange>, Self> {
         match self.stream.into_inner() {
-            Stream::Http2(adapter) => Ok(adapter),
+            Stream::Exchange(exchange) => Ok(exchange),
             stream @ (Stream::Tcp(_) | Stream::Tls(_) | Stream::Unix(_)) => {
                 Err(Self { stream: RefCell::new(stream) })
             }
         }
     }
 
-    /// What HTTP/2 has said about the end of the exchange and HTTP/1.1 has no words for.
+    /// What has been said about the end of an exchange and HTTP/1.1 has no words for.
     pub(super) fn failure(&self) -> Option<Failure> {
         match &*self.stream.borrow() {
-            Stream::Http2(adapter) => adapter.failure(),
+            Stream::Exchange(exchange) => exchange.failure(),
             Stream::Tcp(_) | Stream::Tls(_) | Stream::Unix(_) => None,
         }
     }
@@ -113,7 +116,7 @@ impl Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut *self.stream.borrow_mut() {
-            Stream::Http2(adapter) => adapter.poll_read(cx, buf),
+            Stream::Exchange(exchange) => exchange.poll_read(cx, buf),
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => stream.poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -124,7 +127,7 @@ impl Socket {
     /// next, or with [`Socket::poll_flush`].
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self.stream.borrow_mut() {
-            Stream::Http2(adapter) => adapter.poll_write(cx, bytes),
+            Stream::Exchange(exchange) => exchange.poll_write(cx, bytes),
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => stream.poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -135,7 +138,7 @@ impl Socket {
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.stream.borrow_mut() {
             Stream::Tls(stream) => stream.poll_flush(cx),
-            Stream::Http2(_) | Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Exchange(_) | Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -146,9 +149,9 @@ impl Socket {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self.stream.borrow_mut() {
-            Stream::Http2(adapter) => {
+            Stream::Exchange(exchange) => {
                 let first = bytes.iter().find(|slice| !slice.is_empty());
-                adapter.poll_write(cx, first.map_or(&[], |slice| slice))
+                exchange.poll_write(cx, first.map_or(&[], |slice| slice))
             }
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Stream::Tls(stream) => stream.poll_write_vectored(cx, bytes),
@@ -159,7 +162,7 @@ impl Socket {
     /// Looks into the receive queue itself: the reactor may not have heard of the newest bytes yet.
     pub(super) fn peek(&self) -> Peeked {
         match &mut *self.stream.borrow_mut() {
-            Stream::Http2(_) => Peeked::Nothing,
+            Stream::Exchange(_) => Peeked::Nothing,
             Stream::Tcp(stream) => look_into(stream),
             Stream::Tls(stream) => stream.peek(),
             Stream::Unix(stream) => look_into(stream),
@@ -170,7 +173,7 @@ impl Socket {
     pub(super) fn has_event(&self) -> Peeked {
         let mut byte = [0u8; 1];
         let read = match &mut *self.stream.borrow_mut() {
-            Stream::Http2(_) => return Peeked::Nothing,
+            Stream::Exchange(_) => return Peeked::Nothing,
             Stream::Tcp(stream) => stream.try_read(&mut byte),
             // A byte taken out of a record would break it.
             Stream::Tls(stream) => return stream.peek(),
@@ -188,7 +191,7 @@ impl Socket {
     pub(super) fn is_closed_by_peer(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let ready = match &*self.stream.borrow() {
-            Stream::Http2(_) => return false,
+            Stream::Exchange(_) => return false,
             Stream::Tcp(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
             Stream::Tls(stream) => pin!(stream.tcp().ready(Interest::READABLE)).poll(&mut cx),
             Stream::Unix(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
@@ -208,7 +211,7 @@ impl Socket {
         let shutdown = rustix::net::Shutdown::Write;
         let _gone = match &mut *self.stream.borrow_mut() {
             // The end of a request is in its framing, and only tunnels end otherwise.
-            Stream::Http2(_) => return,
+            Stream::Exchange(_) => return,
             Stream::Tcp(stream) => rustix::net::shutdown(stream, shutdown),
             Stream::Tls(stream) => return stream.half_close(),
             Stream::Unix(stream) => rustix::net::shutdown(stream, shutdown),
@@ -219,7 +222,7 @@ impl Socket {
     pub(super) fn end(&self) {
         match &mut *self.stream.borrow_mut() {
             Stream::Tls(stream) => stream.half_close(),
-            Stream::Http2(_) | Stream::Tcp(_) | Stream::Unix(_) => {}
+            Stream::Exchange(_) | Stream::Tcp(_) | Stream::Unix(_) => {}
         }
     }
 
@@ -229,7 +232,7 @@ impl Socket {
         let tcp = match &*stream {
             Stream::Tcp(stream) => stream,
             Stream::Tls(stream) => stream.tcp(),
-            Stream::Http2(_) | Stream::Unix(_) => return,
+            Stream::Exchange(_) | Stream::Unix(_) => return,
         };
         // Fails only if the connection is gone already.
         let _gone = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));

@@ -14,7 +14,7 @@ pub(super) mod protocol;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-pub(super) use self::http2::{Adapter, Channel, Failure};
+pub(super) use self::http2::Channel;
 use self::{dial::Dialer, protocol::Protocol};
 use super::{
     alarm::Alarms,
@@ -101,7 +101,7 @@ impl Upstream {
             Protocol::Http2 => {
                 let adapter = self.http2.adapter(may_return).await?;
                 let reused = adapter.is_reused();
-                Ok(Lease { socket: Socket::http2(adapter), reused })
+                Ok(Lease { socket: Socket::exchange(adapter), reused })
             }
         }
     }
@@ -109,8 +109,8 @@ impl Upstream {
     /// Keeps a connection for the next request. `hint` is the app's own `Keep-Alive: timeout`; `doubtful` says that
     /// the last response ended where some apps do not end it, so that bytes of it may still come.
     pub(super) fn keep(&self, lease: Lease, hint: Option<Duration>, doubtful: bool) {
-        let socket = match lease.socket.into_http2() {
-            Ok(adapter) => return self.http2.finish(*adapter),
+        let socket = match lease.socket.into_exchange() {
+            Ok(exchange) => return exchange.finish(),
             Err(socket) => socket,
         };
         let now = self.dialer.clock.now();

@@ -68,7 +68,7 @@ async fn write(socket: &Socket, bytes: &[u8]) -> usize {
 fn wants_write(socket: &Socket) -> bool {
     match &*socket.stream.borrow() {
         Stream::Tls(tls) => tls.wants_write(),
-        Stream::Http2(_) | Stream::Tcp(_) | Stream::Unix(_) => false,
+        Stream::Exchange(_) | Stream::Tcp(_) | Stream::Unix(_) => false,
     }
 }
 
@@ -154,7 +154,7 @@ async fn a_look_finds_bytes_wherever_they_are() {
     let mut cx = Context::from_waker(Waker::noop());
     poll_fn(|cx| match &*socket.stream.borrow() {
         Stream::Tls(tls) => tls.tcp().poll_read_ready(cx),
-        Stream::Http2(_) | Stream::Tcp(_) | Stream::Unix(_) => Poll::Pending,
+        Stream::Exchange(_) | Stream::Tcp(_) | Stream::Unix(_) => Poll::Pending,
     })
     .await
     .unwrap();

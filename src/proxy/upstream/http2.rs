@@ -9,6 +9,7 @@
 mod adapter;
 mod app;
 mod link;
+mod tasks;
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,12 +17,13 @@ use std::{
 };
 
 use http::Request;
-use tokio::{sync::Mutex, task::JoinSet};
+use tokio::sync::Mutex;
 
-use self::link::{Keeper, Link, Place};
-pub(in crate::proxy) use self::{
-    adapter::{Adapter, Failure},
-    app::Http2App,
+pub(in crate::proxy) use self::app::Http2App;
+use self::{
+    adapter::Adapter,
+    link::{Keeper, Link, Place},
+    tasks::Tasks,
 };
 use super::dial::Dialer;
 use crate::{
@@ -43,8 +45,7 @@ pub(in crate::proxy) struct Channel {
     /// Most connections at a time.
     bound: usize,
     limits: HeadLimits,
-    /// What drives the connections; ends with the worker.
-    tasks: RefCell<JoinSet<()>>,
+    tasks: Rc<Tasks>,
 }
 
 // === impl Channel ===
@@ -61,7 +62,7 @@ impl Channel {
             failures: Cell::new((0, Fault::ConnectTimeout)),
             bound: share.max(1),
             limits: HeadLimits { bytes: limits.max_header_size, fields: limits.max_headers },
-            tasks: RefCell::new(JoinSet::new()),
+            tasks: Rc::default(),
         }
     }
 
@@ -82,18 +83,8 @@ impl Channel {
     /// A place for one exchange of an HTTP/1.1 client.
     pub(super) async fn adapter(&self, may_return: impl Fn() -> bool) -> Result<Adapter, Fault> {
         let place = self.place(may_return).await?;
-        Ok(Adapter::new(place, self.limits))
-    }
-
-    /// Takes what may still come of an exchange whose response is complete for HTTP/1.1: the end of the stream behind a
-    /// declared length. A reset instead would tell the app that nobody wanted its answer.
-    pub(super) fn finish(&self, adapter: Adapter) {
-        let Some(mut app) = adapter.into_unfinished() else { return };
         let patience = self.keeper.dialer.limits.idle_timeout;
-        self.spawn(async move {
-            // Whether it ends or not: the drop of the exchange says what has to be said.
-            let _end = tokio::time::timeout(patience, app.ended()).await;
-        });
+        Ok(Adapter::new(place, self.limits, Rc::clone(&self.tasks), patience))
     }
 
     /// Closes connections that nobody has used for long enough. Returns when to come again.
@@ -130,7 +121,7 @@ impl Channel {
             match opening.await {
                 Ok((link, driver)) => {
                     self.links.borrow_mut().push(link);
-                    self.spawn(driver.run());
+                    self.tasks.spawn(driver.run());
                 }
                 Err(fault) => {
                     self.failures.set((failures_now + 1, fault));
@@ -157,15 +148,5 @@ impl Channel {
             }
             self.keeper.dialer.tracker.add(Count::UpstreamStale, 1);
         }
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let mut tasks = self.tasks.borrow_mut();
-        while let Some(ended) = tasks.try_join_next() {
-            if let Err(error) = ended {
-                tracing::error!(%error, "the driver of a connection to the app has failed");
-            }
-        }
-        tasks.spawn_local(task);
     }
 }

@@ -9,19 +9,22 @@
 
 use std::{
     io::{self, Write as _},
+    rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::io::ReadBuf;
 
-use super::{app::Http2App, link::Place};
+use super::{app::Http2App, link::Place, tasks::Tasks};
 use crate::proxy::{
     error::Fault,
     framing::{Decoder, Framing, Step, write_last_chunk},
     headers,
     http2::message::{Broken, Heard, Piece},
+    io::{Exchange, Failure},
     request::{self, HeadLimits, Parsed},
 };
 
@@ -34,6 +37,8 @@ const CHUNK_FRAMING: usize = 16 + 4;
 #[derive(Debug)]
 pub(in crate::proxy) struct Adapter {
     limits: HeadLimits,
+    tasks: Rc<Tasks>,
+    patience: Duration,
     side: Side,
     reused: bool,
     /// Reads the request's body out of its HTTP/1.1 framing.
@@ -69,21 +74,20 @@ enum Download {
     Head,
 }
 
-/// What HTTP/1.1 has no words for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Failure {
-    /// Answer in the app's place.
-    Fault(Fault),
-    /// The app did not look at the request: it may be sent again.
-    Unprocessed,
-}
-
 // === impl Adapter ===
 
 impl Adapter {
-    pub(super) fn new(place: Place, limits: HeadLimits) -> Self {
+    /// `tasks` are told to take what may still come when nobody waits for it, for as long as `patience`.
+    pub(super) fn new(
+        place: Place,
+        limits: HeadLimits,
+        tasks: Rc<Tasks>,
+        patience: Duration,
+    ) -> Self {
         Self {
             limits,
+            tasks,
+            patience,
             reused: place.is_reused(),
             side: Side::Placed(place),
             upload: Decoder::new(Framing::None, limits.bytes),
@@ -99,56 +103,6 @@ impl Adapter {
     /// Whether requests went over the connection before.
     pub(in crate::proxy) const fn is_reused(&self) -> bool {
         self.reused
-    }
-
-    /// Why there is no response, if HTTP/2 told.
-    pub(in crate::proxy) const fn failure(&self) -> Option<Failure> {
-        self.failure
-    }
-
-    /// The exchange, if the app has not said everything in it.
-    pub(super) fn into_unfinished(self) -> Option<Http2App> {
-        match self.side {
-            Side::Open(app) if !app.has_ended() => Some(app),
-            Side::Open(_) | Side::Placed(_) | Side::Refused => None,
-        }
-    }
-
-    /// Takes bytes of the request, first its whole head. After `Pending` the same bytes must come again.
-    pub(in crate::proxy) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if let Side::Placed(_) = self.side {
-            return Poll::Ready(self.begin(bytes));
-        }
-        let Side::Open(app) = &mut self.side else { return Poll::Ready(Err(refused())) };
-        if self.staged.is_none() {
-            let mut rest = bytes;
-            let piece = match self.upload.step(&mut rest) {
-                Ok(Step::Data(data)) => Some(Piece::Data(Bytes::copy_from_slice(data))),
-                Ok(Step::End | Step::More) => None,
-                Err(error) => return Poll::Ready(Err(io::Error::other(error))),
-            };
-            self.staged = Some((piece, bytes.len() - rest.len()));
-        }
-        let mut taken = 0;
-        if let Some((piece, length)) = &mut self.staged {
-            ready!(app.poll_send(cx, piece)).map_err(|_| io::ErrorKind::BrokenPipe)?;
-            taken = *length;
-        }
-        self.staged = None;
-        if self.upload.is_done() && !self.request_sent {
-            self.request_sent = true;
-            let mut end = Some(match self.upload.trailers() {
-                [] => Piece::End,
-                lines => Piece::Trailers(headers::http2::from_lines(lines)),
-            });
-            // An end needs no room.
-            ready!(app.poll_send(cx, &mut end)).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        }
-        Poll::Ready(Ok(taken))
     }
 
     /// Sends the head that `bytes` begin with; returns its length.
@@ -175,44 +129,6 @@ impl Adapter {
             self.failure = Some(Failure::Fault(fault));
             refused()
         })
-    }
-
-    /// Reads the response.
-    pub(in crate::proxy) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            if !self.out.is_empty() {
-                let now = self.out.split_to(self.out.len().min(buf.remaining()));
-                buf.put_slice(&now);
-                return Poll::Ready(Ok(()));
-            }
-            let app = match &mut self.side {
-                Side::Open(app) => app,
-                Side::Placed(_) => return Poll::Pending,
-                Side::Refused => return Poll::Ready(Err(refused())),
-            };
-            match self.download {
-                Download::Done => return Poll::Ready(Ok(())),
-                Download::Head => {
-                    let heard = ready!(app.poll_head(cx));
-                    let heard = heard.map_err(|broken| self.fail(broken))?;
-                    self.hear(heard);
-                }
-                Download::Body { chunked } => {
-                    // With little room for it, a chunk is small: rare, and cheaper than keeping the rest.
-                    let limit = buf.remaining().saturating_sub(CHUNK_FRAMING).max(1);
-                    let piece = ready!(app.poll_piece(cx, limit));
-                    let piece = piece.map_err(|broken| self.fail(broken))?;
-                    self.pass(piece, chunked, buf);
-                    if !buf.filled().is_empty() {
-                        return Poll::Ready(Ok(()));
-                    }
-                }
-            }
-        }
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -280,6 +196,90 @@ impl Adapter {
             Broken::Off | Broken::Silent => None,
         };
         io::ErrorKind::ConnectionReset.into()
+    }
+}
+
+impl Exchange for Adapter {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if !self.out.is_empty() {
+                let now = self.out.split_to(self.out.len().min(buf.remaining()));
+                buf.put_slice(&now);
+                return Poll::Ready(Ok(()));
+            }
+            let app = match &mut self.side {
+                Side::Open(app) => app,
+                Side::Placed(_) => return Poll::Pending,
+                Side::Refused => return Poll::Ready(Err(refused())),
+            };
+            match self.download {
+                Download::Done => return Poll::Ready(Ok(())),
+                Download::Head => {
+                    let heard = ready!(app.poll_head(cx));
+                    let heard = heard.map_err(|broken| self.fail(broken))?;
+                    self.hear(heard);
+                }
+                Download::Body { chunked } => {
+                    // With little room for it, a chunk is small: rare, and cheaper than keeping the rest.
+                    let limit = buf.remaining().saturating_sub(CHUNK_FRAMING).max(1);
+                    let piece = ready!(app.poll_piece(cx, limit));
+                    let piece = piece.map_err(|broken| self.fail(broken))?;
+                    self.pass(piece, chunked, buf);
+                    if !buf.filled().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Side::Placed(_) = self.side {
+            return Poll::Ready(self.begin(bytes));
+        }
+        let Side::Open(app) = &mut self.side else { return Poll::Ready(Err(refused())) };
+        if self.staged.is_none() {
+            let mut rest = bytes;
+            let piece = match self.upload.step(&mut rest) {
+                Ok(Step::Data(data)) => Some(Piece::Data(Bytes::copy_from_slice(data))),
+                Ok(Step::End | Step::More) => None,
+                Err(error) => return Poll::Ready(Err(io::Error::other(error))),
+            };
+            self.staged = Some((piece, bytes.len() - rest.len()));
+        }
+        let mut taken = 0;
+        if let Some((piece, length)) = &mut self.staged {
+            ready!(app.poll_send(cx, piece)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+            taken = *length;
+        }
+        self.staged = None;
+        if self.upload.is_done() && !self.request_sent {
+            self.request_sent = true;
+            let mut end = Some(match self.upload.trailers() {
+                [] => Piece::End,
+                lines => Piece::Trailers(headers::http2::from_lines(lines)),
+            });
+            // An end needs no room.
+            ready!(app.poll_send(cx, &mut end)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        self.failure
+    }
+
+    /// The end of the stream may come behind a declared length. A reset instead would tell the app that nobody wanted its
+    /// answer.
+    fn finish(self: Box<Self>) {
+        let Self { side, tasks, patience, .. } = *self;
+        match side {
+            Side::Open(mut app) if !app.has_ended() => tasks.spawn(async move {
+                // Whether it ends or not: the drop of the exchange says what has to be said.
+                let _end = tokio::time::timeout(patience, app.ended()).await;
+            }),
+            Side::Open(_) | Side::Placed(_) | Side::Refused => {}
+        }
     }
 }
 
