@@ -77,7 +77,7 @@ impl Channel {
         ends: bool,
         may_return: impl Fn() -> bool,
     ) -> Result<Http2App, Fault> {
-        self.place(may_return).await?.start(request, ends)
+        Http2App::start(self.place(may_return).await?, request, ends)
     }
 
     /// A place for one exchange of an HTTP/1.1 client.

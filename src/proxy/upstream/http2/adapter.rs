@@ -120,7 +120,7 @@ impl Adapter {
                 self.to_head = request.method() == Method::HEAD;
                 self.upload = Decoder::new(framing, self.limits.bytes);
                 self.request_sent = !has_body;
-                self.side = Side::Open(place.start(request, !has_body)?);
+                self.side = Side::Open(Http2App::start(place, request, !has_body)?);
                 Ok(length)
             }
             Parsed::Partial => Err(Fault::BadRequest("HTTP/2 has no way to say it")),

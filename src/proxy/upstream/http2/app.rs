@@ -8,10 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
-use http::StatusCode;
+use http::{Request, StatusCode};
 
 use super::link::Place;
 use crate::proxy::{
+    error::Fault,
     headers,
     http2::message::{Broken, Heard, Piece},
 };
@@ -40,13 +41,16 @@ pub(in crate::proxy) struct Http2App {
 // === impl Http2App ===
 
 impl Http2App {
-    pub(super) fn new(
-        response: ResponseFuture,
-        request: SendStream<Bytes>,
-        ends: bool,
-        place: Place,
-    ) -> Self {
-        Self {
+    /// Sends the head of a request. `ends`: there is no body.
+    ///
+    /// # Errors
+    /// HTTP/2 can't say the head.
+    pub(super) fn start(place: Place, head: Request<()>, ends: bool) -> Result<Self, Fault> {
+        let (response, request) = place.sender().send_request(head, ends).map_err(|error| {
+            tracing::debug!(%error, "a request that HTTP/2 can't say");
+            Fault::BadRequest("HTTP/2 has no way to say it")
+        })?;
+        Ok(Self {
             response,
             request,
             sent: ends,
@@ -56,7 +60,7 @@ impl Http2App {
             ended: false,
             written_before: place.written(),
             place,
-        }
+        })
     }
 
     /// Sends a piece of the request's body as far as the app takes it now; the rest stays in `piece`.

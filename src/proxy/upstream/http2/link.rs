@@ -11,13 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
-use http::Request;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Notify,
 };
 
-use super::app::Http2App;
 use crate::{
     proxy::{
         alarm::Alarms,
@@ -254,16 +252,9 @@ impl Place {
         !self.link.is_broken()
     }
 
-    /// Sends the head of a request.
-    pub(super) fn start(self, request: Request<()>, ends: bool) -> Result<Http2App, Fault> {
-        let mut sender = self.link.sender.clone();
-        match sender.send_request(request, ends) {
-            Ok((response, body)) => Ok(Http2App::new(response, body, ends, self)),
-            Err(error) => {
-                tracing::debug!(%error, "a request that HTTP/2 can't say");
-                Err(Fault::BadRequest("HTTP/2 has no way to say it"))
-            }
-        }
+    /// Where the place's one request is sent.
+    pub(super) fn sender(&self) -> SendRequest<Bytes> {
+        self.link.sender.clone()
     }
 
     /// Bytes written on the connection so far.
