@@ -21,6 +21,7 @@
 mod helm;
 mod injected;
 mod metrics;
+mod names;
 mod objects;
 mod options;
 mod package;
@@ -42,7 +43,7 @@ const SWITCH: &str = "REAL_SERVERS";
 /// A claim, and what shows it.
 type Test = (&'static str, fn(&Tools));
 
-const TESTS: [Test; 26] = [
+const TESTS: [Test; 28] = [
     ("lint_finds_nothing_in_any_values", objects::lint_finds_nothing),
     ("objects_are_valid_in_kubernetes_1_25_to_1_36", objects::are_valid),
     ("defaults_are_valid_in_every_kubernetes", objects::defaults_are_valid_everywhere),
@@ -51,6 +52,11 @@ const TESTS: [Test; 26] = [
     ("templates_use_nothing_that_changes", objects::templates_use_nothing_that_changes),
     ("pods_are_what_pod_security_calls_restricted", objects::pods_are_restricted),
     ("names_stay_texts_when_they_are_numbers", objects::names_stay_texts),
+    (
+        "names_of_webhooks_sort_before_a_meshs_for_any_release",
+        names::of_webhooks_sort_before_a_meshs,
+    ),
+    ("names_of_webhooks_are_the_same_everywhere", names::of_webhooks_are_the_same_everywhere),
     ("options_are_a_flat_map_of_texts", options::are_flat),
     ("options_are_understood_by_the_injector", options::are_understood),
     ("options_are_by_default_those_of_lameduck_inject", options::defaults_are_those_of_the_command),

@@ -43,6 +43,19 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The name of the MutatingWebhookConfiguration, the one object of the cluster that may not be called like the others: the
+     API server calls webhooks in the order of these names, and Istio's (`istio-…`) and Linkerd's (`linkerd-…`) must find
+     the pod as we leave it, because they redirect our probes and hooks past mutual TLS, and Istio's is not called
+     again. Hence what sorts before every letter. What gets too long ends in a digest of the whole. */}}
+{{- define "lameduck.injector.webhookConfiguration" -}}
+{{- $name := include "lameduck.injector.clusterName" . -}}
+{{- if le (len $name) 60 -}}
+{{- printf "00-%s" $name -}}
+{{- else -}}
+{{- printf "00-%s-%s" ($name | trunc 51 | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The Secret with the CA that the injector keeps itself. */}}
 {{- define "lameduck.injector.caSecret" -}}
 {{- include "lameduck.suffixed" (dict "context" . "suffix" "ca") -}}
