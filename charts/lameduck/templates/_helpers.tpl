@@ -235,6 +235,9 @@ invalidConfig: {{ .Values.webhook.invalidConfig }}
 {{- with $proxy.securityContext -}}
 {{- $_ := set $options "security-context" (toJson .) -}}
 {{- end -}}
+{{- if $proxy.maskServiceAccountToken -}}
+{{- $_ := set $options "mask-service-account-token" "true" -}}
+{{- end -}}
 {{- with $proxy.extraEnv -}}
 {{- $env := dict -}}
 {{- range $name, $value := . -}}
