@@ -12,6 +12,7 @@ mod grace;
 mod injecting;
 pub mod kubernetes;
 pub mod manifest;
+mod meshes;
 pub mod names;
 pub mod options;
 mod pod;
@@ -33,7 +34,8 @@ use self::{decide::Task, injecting::Injecting, options::Options};
 pub struct Policy {
     /// What holds where a pod's annotations say nothing.
     pub defaults: Options,
-    /// The oldest kubelet's minor version: 33 for 1.33. `None` if nobody knows.
+    /// The minor version of the oldest kubelet, or where nobody looks at nodes of the API server: 33 for 1.33. `None` if nobody
+    /// knows.
     pub kubernetes: Option<u32>,
     /// Namespaces whose pods are left alone.
     pub excluded_namespaces: Vec<String>,

@@ -2,7 +2,7 @@
 //!
 //! A walk of types: [`Flags`] → [`Settings`] → [`run`]. One thread with one runtime serves two ports, the webhook's
 //! with TLS and the health port without; beside them a task keeps the certificate good and another one knows how old
-//! the nodes are. Not here: what is done to a pod ([`crate::inject`]).
+//! the cluster is. Not here: what is done to a pod ([`crate::inject`]).
 
 mod activity;
 mod answer;
@@ -17,7 +17,7 @@ mod handshakes;
 mod health;
 mod identity;
 mod keeper;
-mod kubelets;
+mod kubernetes;
 mod nodes;
 mod review;
 mod secret;
@@ -25,6 +25,7 @@ mod settings;
 mod stage;
 mod tasks;
 mod verdict;
+mod version;
 
 pub use self::{
     cluster::ConnectError,
@@ -46,7 +47,7 @@ use self::{
     health::Health,
     identity::{Identity, Shown},
     keeper::Keeper,
-    kubelets::Settled,
+    kubernetes::{Settled, Source},
     settings::Certs,
     stage::{CLOSE, Director, stages},
     tasks::Tasks,
@@ -126,7 +127,7 @@ async fn work(
     let mut tasks = Tasks::default();
     let calendar = Calendar::new(clock);
     let identity = identify(settings, clock, &calendar, &mut tasks).await?;
-    let settled = ask_nodes(settings, &policy, calendar, &mut tasks).await?;
+    let settled = ask_version(settings, &policy, calendar, &mut tasks).await?;
     let webhook = bind("--listen", settings.listen)?;
     let health = bind("--health", settings.health)?;
     tracing::info!(
@@ -214,20 +215,31 @@ async fn identify(
     }
 }
 
-/// Whether it is settled what pods may contain, which one of `tasks` looks after if the nodes have to be asked.
-async fn ask_nodes(
+/// Whether it is settled what pods may contain, which one of `tasks` looks after if there is somebody to ask.
+///
+/// Certificates in files need no API server, and the chart then gives no account to ask it with. Nobody knows its version
+/// in this case, which is said once.
+async fn ask_version(
     settings: &Settings,
     policy: &CurrentPolicy,
     calendar: Calendar,
     tasks: &mut Tasks,
 ) -> Result<Option<Settled>, RunError> {
-    if !settings.asks_nodes {
-        return Ok(None);
-    }
-    let cluster = Cluster::connect(settings.kubeconfig.as_deref(), calendar).await;
-    let cluster = cluster.map_err(RunError::Nodes)?;
-    let settled = Settled::default();
-    tasks.spawn("nodes", kubelets::watch(cluster, policy.clone(), settled.clone()));
+    let source = if settings.asks_nodes { Source::Nodes } else { Source::ApiServer };
+    let cluster = match (Cluster::connect(settings.kubeconfig.as_deref(), calendar).await, source) {
+        (Ok(cluster), _) => cluster,
+        (Err(error), Source::Nodes) => return Err(RunError::Nodes(error)),
+        // Somebody has named the file.
+        (Err(error @ ConnectError::Kubeconfig { .. }), Source::ApiServer) => {
+            return Err(error.into());
+        }
+        (Err(error), Source::ApiServer) => {
+            kubernetes::tell_unknown(&error);
+            return Ok(None);
+        }
+    };
+    let settled = Settled::by(source);
+    tasks.spawn("version", kubernetes::watch(cluster, policy.clone(), settled.clone()));
     Ok(Some(settled))
 }
 

@@ -7,7 +7,7 @@ use super::{
     decide::{self, may_stay, skip},
     facts,
     grace::{self, Times},
-    names,
+    meshes, names,
     options::{Capture, NativeSidecar, Options},
     pod::{self, List, Object},
     ports::{self, Captured, Ports},
@@ -31,14 +31,6 @@ const PROBE_GRACE: u32 = 28;
 
 /// The minor version in which kubelet can sleep by itself without a feature gate (KEP-3960).
 const SLEEP_HOOK: u32 = 30;
-
-/// Annotations of Istio and Linkerd that list ports of the pod.
-const OF_MESHES: [&str; 4] = [
-    "traffic.sidecar.istio.io/includeInboundPorts",
-    "traffic.sidecar.istio.io/excludeInboundPorts",
-    "config.linkerd.io/opaque-ports",
-    "config.linkerd.io/skip-inbound-ports",
-];
 
 /// What the annotation of a pod's warnings holds at most; the API server allows 256 KiB for all of them.
 const LONGEST_WARNINGS: usize = 2_048;
@@ -102,7 +94,7 @@ impl<'a> Injecting<'a> {
     /// The sidecar would refuse its configuration, or the API server the pod.
     pub(super) fn finish(mut self) -> Result<Injection, Skip> {
         self.warn_about_swap();
-        self.warn_about_meshes();
+        self.warnings.extend(meshes::warnings(&self.pod, &self.options, &self.ports));
         let guaranteed = facts::is_guaranteed(&self.pod);
         let probes = self.change_containers();
         self.add_sidecar(&probes, guaranteed)?;
@@ -251,26 +243,6 @@ impl<'a> Injecting<'a> {
         };
         let ports: Vec<String> = self.ports.captured.iter().map(one).collect();
         format!("{mode}, {}, grace {}s", ports.join(", "), self.times.pod)
-    }
-
-    /// A mesh's annotations go by numbers, too, and one of them is another now.
-    fn warn_about_meshes(&mut self) {
-        if self.options.capture != Capture::Renumber {
-            return;
-        }
-        let annotations = pod::annotations(&self.pod).into_iter().flatten();
-        for (name, value) in annotations.filter(|(name, _)| OF_MESHES.contains(&name.as_str())) {
-            let listed = |port: &&Captured| {
-                let number = port.declared.to_string();
-                let mut items = value.as_str().unwrap_or_default().split(',').map(str::trim);
-                items.any(|item| item == number)
-            };
-            if let Some(port) = self.ports.captured.iter().find(listed) {
-                let Captured { declared, proxy, .. } = port;
-                self.warnings
-                    .push(format!("{name} lists {declared}; traffic now comes to {proxy}"));
-            }
-        }
     }
 
     fn warn_about_swap(&mut self) {

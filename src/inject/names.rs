@@ -44,3 +44,6 @@ pub const ADMIN_PORT: &str = "lameduck-admin";
 
 /// The header in which hooks carry the token.
 pub const TOKEN_HEADER: &str = "Lameduck-Token";
+
+/// Istio's sidecar, which stands between kubelet and every port that it redirects.
+pub const ISTIO_PROXY: &str = "istio-proxy";

@@ -1,4 +1,4 @@
-//! The API server as the injector needs it: one Secret, one webhook configuration, the nodes' versions.
+//! The API server as the injector needs it: one Secret, one webhook configuration, the nodes' versions or its own.
 //!
 //! Objects are JSON as they came, so that nothing of theirs is lost on the way back. Not here: what is done with them.
 
@@ -19,6 +19,7 @@ use super::{
     calendar::Calendar,
     nodes::{Oldest, Page},
     settings::SelfManaged,
+    version::Version,
 };
 
 /// An API server that is well answers within a second.
@@ -153,6 +154,11 @@ impl Cluster {
                 None => return Ok(oldest),
             }
         }
+    }
+
+    /// The API server's own version. Everybody may ask for it by default (`system:public-info-viewer`).
+    pub(super) async fn version(&self) -> Result<Version, CallError> {
+        self.call(Method::GET, "/version", None).await
     }
 
     async fn call<T: DeserializeOwned>(

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::{
-    answer::response, connections::Answer, counts::Counts, identity::Identity, kubelets::Settled,
+    answer::response, connections::Answer, counts::Counts, identity::Identity, kubernetes::Settled,
 };
 use crate::metrics::Format;
 
@@ -18,7 +18,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[derive(Clone)]
 pub(super) struct Health {
     pub(super) identity: Identity,
-    /// `None` if nobody has to know the nodes.
+    /// `None` if nobody can be asked for the version.
     pub(super) settled: Option<Settled>,
     pub(super) counts: Arc<Counts>,
 }

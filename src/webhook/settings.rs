@@ -35,7 +35,7 @@ pub struct Settings {
     pub(super) certs: Certs,
     pub(super) kubeconfig: Option<PathBuf>,
     pub(super) policy: Policy,
-    /// Whether the nodes' versions matter.
+    /// Whether the nodes' versions matter, and not only the API server's.
     pub(super) asks_nodes: bool,
     pub(super) invalid_config: InvalidConfig,
     /// Logging.

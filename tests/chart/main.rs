@@ -21,11 +21,13 @@
 mod helm;
 mod injected;
 mod metrics;
+mod names;
 mod objects;
 mod options;
 mod package;
 mod readme;
 mod schema;
+mod started;
 mod suite;
 mod tools;
 mod values;
@@ -42,7 +44,7 @@ const SWITCH: &str = "REAL_SERVERS";
 /// A claim, and what shows it.
 type Test = (&'static str, fn(&Tools));
 
-const TESTS: [Test; 26] = [
+const TESTS: [Test; 32] = [
     ("lint_finds_nothing_in_any_values", objects::lint_finds_nothing),
     ("objects_are_valid_in_kubernetes_1_25_to_1_36", objects::are_valid),
     ("defaults_are_valid_in_every_kubernetes", objects::defaults_are_valid_everywhere),
@@ -51,6 +53,11 @@ const TESTS: [Test; 26] = [
     ("templates_use_nothing_that_changes", objects::templates_use_nothing_that_changes),
     ("pods_are_what_pod_security_calls_restricted", objects::pods_are_restricted),
     ("names_stay_texts_when_they_are_numbers", objects::names_stay_texts),
+    (
+        "names_of_webhooks_sort_before_a_meshs_for_any_release",
+        names::of_webhooks_sort_before_a_meshs,
+    ),
+    ("names_of_webhooks_are_the_same_everywhere", names::of_webhooks_are_the_same_everywhere),
     ("options_are_a_flat_map_of_texts", options::are_flat),
     ("options_are_understood_by_the_injector", options::are_understood),
     ("options_are_by_default_those_of_lameduck_inject", options::defaults_are_those_of_the_command),
@@ -66,6 +73,13 @@ const TESTS: [Test; 26] = [
     ),
     ("schema_lets_parents_pass_global_and_enabled", schema::lets_parents_pass),
     ("schema_is_closed_except_for_global", schema::is_closed),
+    ("values_that_are_accepted_are_enough_to_start", started::what_is_accepted_is),
+    (
+        "variables_are_taken_as_the_injector_takes_them",
+        started::variables_are_taken_as_the_injector_takes_them,
+    ),
+    ("variables_are_those_of_the_code", started::variables_are_those_of_the_code),
+    ("blank_values_are_empty_or_named", started::blanks_are_empty_or_named),
     ("readme_holds_the_values", readme::holds_the_values),
     ("metrics_of_dashboard_and_alerts_exist", metrics::exist),
     ("expressions_of_dashboard_and_alerts_are_promql", metrics::are_promql),

@@ -50,7 +50,7 @@ fn promised() -> Value {
             "resources": {
                 "requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"},
             },
-            "securityContext": {}, "runAsUser": null, "imagePullSecrets": [], "extraEnv": {},
+            "securityContext": {}, "maskServiceAccountToken": false, "runAsUser": null, "imagePullSecrets": [], "extraEnv": {},
             "logLevel": "info",
         },
         "metrics": {

@@ -35,6 +35,10 @@ pub struct Cluster {
     pub nodes: Vec<String>,
     /// Answers 403 to who asks for them.
     pub nodes_are_forbidden: bool,
+    /// What `/version` says; 403 if there is nothing.
+    pub version_told: Option<(&'static str, &'static str)>,
+    /// Holds the first answer to who asks for the version until somebody else waits, too.
+    pub version_gate: Option<Arc<Barrier>>,
     /// Holds the first list of nodes until somebody else waits, too.
     pub nodes_gate: Option<Arc<Barrier>>,
     /// By how many seconds its clock is ahead of ours.
@@ -88,6 +92,8 @@ impl Api {
             configuration,
             nodes: vec!["v1.33.5".to_owned()],
             nodes_are_forbidden: false,
+            version_told: Some(("1", "33")),
+            version_gate: None,
             nodes_gate: None,
             ahead: 0,
             is_away: false,
@@ -106,6 +112,7 @@ impl Api {
                 get(get_configuration).patch(patch_configuration),
             )
             .route("/api/v1/nodes", get(get_nodes))
+            .route("/version", get(get_version))
             .layer(middleware::from_fn_with_state(cluster.clone(), away))
             .layer(middleware::from_fn_with_state(cluster.clone(), dated))
             .with_state(cluster.clone());
@@ -260,6 +267,23 @@ async fn get_nodes(State(cluster): State<Shared>, request: Request) -> Response 
     let next = if from + 2 < nodes.len() { (from + 2).to_string() } else { String::new() };
     Json(json!({"kind": "NodeList", "metadata": {"continue": next}, "items": items}))
         .into_response()
+}
+
+async fn get_version(State(cluster): State<Shared>) -> Response {
+    let (told, gate) = {
+        let mut cluster = cluster.lock().unwrap();
+        (cluster.version_told, cluster.version_gate.take())
+    };
+    if let Some(gate) = gate {
+        gate.wait().await;
+    }
+    match told {
+        Some((major, minor)) => Json(json!({
+            "major": major, "minor": minor, "gitVersion": format!("v{major}.{minor}.0"), "platform": "linux/amd64",
+        }))
+        .into_response(),
+        None => status(StatusCode::FORBIDDEN, "forbidden: cannot get path \"/version\""),
+    }
 }
 
 fn status(code: StatusCode, message: &str) -> Response {

@@ -99,6 +99,13 @@ impl Builder {
         self
     }
 
+    /// With access to the API server that this leads to.
+    pub fn kubeconfig(self, content: &str) -> Self {
+        let path = self.folder.path().join("kubeconfig");
+        fs::write(&path, content).unwrap();
+        self.argument(&format!("--kubeconfig={}", path.display()))
+    }
+
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self

@@ -19,6 +19,7 @@ mod injector;
 mod load;
 mod nodes;
 mod reviews;
+mod version;
 
 use std::time::Duration;
 

@@ -43,6 +43,19 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The name of the MutatingWebhookConfiguration, the one object of the cluster that may not be called like the others: the
+     API server calls webhooks in the order of these names, and Istio's (`istio-…`) and Linkerd's (`linkerd-…`) must find
+     the pod as we leave it, because they redirect our probes and hooks past mutual TLS, and Istio's is not called
+     again. Hence what sorts before every letter. What gets too long ends in a digest of the whole. */}}
+{{- define "lameduck.injector.webhookConfiguration" -}}
+{{- $name := include "lameduck.injector.clusterName" . -}}
+{{- if le (len $name) 60 -}}
+{{- printf "00-%s" $name -}}
+{{- else -}}
+{{- printf "00-%s-%s" ($name | trunc 51 | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The Secret with the CA that the injector keeps itself. */}}
 {{- define "lameduck.injector.caSecret" -}}
 {{- include "lameduck.suffixed" (dict "context" . "suffix" "ca") -}}
@@ -95,12 +108,12 @@ app.kubernetes.io/component: injector
 {{- $_ := set $labels "app.kubernetes.io/version" (.context.Chart.AppVersion | replace "+" "_") -}}
 {{- $_ := set $labels "app.kubernetes.io/managed-by" .context.Release.Service -}}
 {{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .context.Chart.Name .context.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") -}}
-{{- toYaml (mergeOverwrite (deepCopy .context.Values.commonLabels) $labels (deepCopy (default dict .extra))) -}}
+{{- toYaml (mergeOverwrite (deepCopy (default dict .context.Values.commonLabels)) $labels (deepCopy (default dict .extra))) -}}
 {{- end -}}
 
 {{/* The `annotations:` of an object, or nothing. Takes the context as `context` and further annotations as `extra`, which win. */}}
 {{- define "lameduck.annotations" -}}
-{{- with mergeOverwrite (deepCopy .context.Values.commonAnnotations) (deepCopy (default dict .extra)) -}}
+{{- with mergeOverwrite (deepCopy (default dict .context.Values.commonAnnotations)) (deepCopy (default dict .extra)) -}}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end -}}
@@ -116,7 +129,7 @@ annotations:
 {{- define "lameduck.image" -}}
 {{- $image := .Values.image -}}
 {{- include "lameduck.reference" (dict
-    "registry" (default $image.registry .Values.global.imageRegistry)
+    "registry" (default $image.registry (default dict .Values.global).imageRegistry)
     "repository" $image.repository
     "tag" (default .Chart.AppVersion $image.tag)
     "digest" $image.digest) -}}
@@ -125,10 +138,10 @@ annotations:
 {{/* The sidecar's. A digest is that of one image: whoever names another one does not get it. */}}
 {{- define "lameduck.proxy.image" -}}
 {{- $image := .Values.image -}}
-{{- $own := .Values.proxy.image -}}
-{{- $inherited := ternary "" $image.digest (or (ne $own.repository "") (ne $own.tag "")) -}}
+{{- $own := default dict .Values.proxy.image -}}
+{{- $inherited := ternary "" $image.digest (not (empty (or $own.repository $own.tag))) -}}
 {{- include "lameduck.reference" (dict
-    "registry" (default (default $image.registry $own.registry) .Values.global.imageRegistry)
+    "registry" (default (default $image.registry $own.registry) (default dict .Values.global).imageRegistry)
     "repository" (default $image.repository $own.repository)
     "tag" (default (default .Chart.AppVersion $image.tag) $own.tag)
     "digest" (default $inherited $own.digest)) -}}
@@ -150,12 +163,12 @@ annotations:
 
 {{/* Namespaces whose pods are left alone, as JSON. */}}
 {{- define "lameduck.excludedNamespaces" -}}
-{{- toJson (append .Values.webhook.excludedNamespaces .Release.Namespace | uniq) -}}
+{{- toJson (append (default list .Values.webhook.excludedNamespaces) .Release.Namespace | uniq) -}}
 {{- end -}}
 
 {{/* The CA that the API server trusts, as base64 of PEM: `webhook.certs.caBundle` may be either. */}}
 {{- define "lameduck.caBundle" -}}
-{{- $bundle := .Values.webhook.certs.caBundle | trim -}}
+{{- $bundle := default "" .Values.webhook.certs.caBundle | trim -}}
 {{- if hasPrefix "-----BEGIN " $bundle -}}
 {{- printf "%s\n" $bundle | b64enc -}}
 {{- else -}}
@@ -186,7 +199,7 @@ invalidConfig: {{ .Values.webhook.invalidConfig }}
 {{- $proxy := .Values.proxy -}}
 {{- $options := dict
     "image" (include "lameduck.proxy.image" .)
-    "image-pull-policy" (default .Values.image.pullPolicy $proxy.image.pullPolicy)
+    "image-pull-policy" (default .Values.image.pullPolicy (default dict $proxy.image).pullPolicy)
     "native-sidecar" (toString $proxy.nativeSidecar)
     "capture" $proxy.capture
     "admin-port" (include "lameduck.whole" $proxy.adminPort)
@@ -201,7 +214,7 @@ invalidConfig: {{ .Values.webhook.invalidConfig }}
     "readiness-on-termination" $proxy.readiness.onTermination
     "upstream-check" $proxy.readiness.upstreamCheck
     "prestop" (include "lameduck.orOff" $proxy.prestop.mode)
-    "prestop-exclude-containers" (join "," $proxy.prestop.excludeContainers)
+    "prestop-exclude-containers" (join "," (default list $proxy.prestop.excludeContainers))
     "prestop-containers" (kindIs "string" $proxy.prestop.containers | ternary $proxy.prestop.containers (join "," $proxy.prestop.containers))
 -}}
 {{- range $key, $value := dict
@@ -210,7 +223,7 @@ invalidConfig: {{ .Values.webhook.invalidConfig }}
     "cpu-limit" (dig "limits" "cpu" "" $proxy.resources)
     "memory-limit" (dig "limits" "memory" "" $proxy.resources)
     "image-pull-secrets" (include "lameduck.names" $proxy.imagePullSecrets | fromJsonArray | join ",")
-    "log-level" $proxy.logLevel
+    "log-level" (default "" $proxy.logLevel)
 -}}
 {{- if ne (toString $value) "" -}}
 {{- $_ := set $options $key (toString $value) -}}
@@ -222,17 +235,20 @@ invalidConfig: {{ .Values.webhook.invalidConfig }}
 {{- with $proxy.securityContext -}}
 {{- $_ := set $options "security-context" (toJson .) -}}
 {{- end -}}
+{{- if $proxy.maskServiceAccountToken -}}
+{{- $_ := set $options "mask-service-account-token" "true" -}}
+{{- end -}}
 {{- with $proxy.extraEnv -}}
 {{- $env := dict -}}
 {{- range $name, $value := . -}}
-{{- $_ := set $env $name (kindIs "float64" $value | ternary (include "lameduck.number" $value) (toString $value)) -}}
+{{- $_ := set $env $name (include "lameduck.text" $value) -}}
 {{- end -}}
 {{- $_ := set $options "env" (toJson $env) -}}
 {{- end -}}
 {{- toYaml $options -}}
 {{- end -}}
 
-{{/* A number without an exponent where it is a whole one. */}}
-{{- define "lameduck.number" -}}
-{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{- int64 . -}}{{- else -}}{{- . -}}{{- end -}}
+{{/* A variable's value as a text: a whole number without an exponent. */}}
+{{- define "lameduck.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{- int64 . -}}{{- else if not (kindIs "invalid" .) -}}{{- toString . -}}{{- end -}}
 {{- end -}}

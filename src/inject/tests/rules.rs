@@ -679,6 +679,46 @@ fn a_mesh_that_goes_by_the_old_number_is_a_warning() {
 }
 
 #[test]
+fn istio_that_came_first_is_a_warning_unless_it_leaves_the_admin_port_alone() {
+    let includes = "traffic.sidecar.istio.io/includeInboundPorts";
+    let excludes = "traffic.sidecar.istio.io/excludeInboundPorts";
+    let told = |list: &str, admin: &str, annotations: &[(&str, &str)]| {
+        let mut pod = with(story(), &[("admin-port", admin)]);
+        let istio = json!({ "name": "istio-proxy", "restartPolicy": "Always" });
+        match list {
+            "containers" => pod["spec"][list].as_array_mut().unwrap().push(istio),
+            list => pod["spec"][list] = json!([istio]),
+        }
+        for (name, value) in annotations {
+            pod["metadata"]["annotations"][name] = json!(value);
+        }
+        native(&pod).warnings
+    };
+    for list in ["containers", "initContainers"] {
+        for (admin, annotations) in [
+            ("15800", &[][..]),
+            ("15800", &[(excludes, "9090,158000")]),
+            ("15900", &[(excludes, "15800")]),
+            ("15800", &[(includes, "*")]),
+            ("15800", &[(includes, "9090, 15800")]),
+        ] {
+            let warnings = told(list, admin, annotations);
+            let expected = format!(
+                "istio-proxy came first: under STRICT mTLS exclude inbound port {admin}, or inject lameduck before it"
+            );
+            assert!(expected.len() <= 120, "a warning as long as the API server likes them");
+            assert_eq!(warnings, [expected], "{list} {annotations:?}");
+        }
+        for annotations in
+            [&[(excludes, "9090, 15800 ")][..], &[(includes, "9090")], &[(includes, "")]]
+        {
+            assert_eq!(told(list, "15800", annotations), [""; 0], "{list} {annotations:?}");
+        }
+    }
+    assert_eq!(native(&story()).warnings, [""; 0]);
+}
+
+#[test]
 fn who_chose_something_that_can_t_be_read_is_told_even_without_a_label() {
     let pod = with(story(), &[("drain-timeout", "8")]);
     let told = annotate_skip(&pod, &skipped(&pod)).unwrap();

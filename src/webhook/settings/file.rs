@@ -61,6 +61,7 @@ pub(super) fn read(path: &str, text: Option<FileText>, issues: &mut Issues) -> O
         return place.complain(OPTIONS, problem);
     }
     let asks_nodes = defaults.native == NativeSidecar::Auto;
+    // The cluster says it later.
     let policy = Policy { defaults, kubernetes: None, excluded_namespaces: excluded_namespaces? };
     Some(File { policy, asks_nodes, invalid_config: invalid_config? })
 }

@@ -48,8 +48,8 @@ fn the_kubernetes_client_is_heard_only_by_who_names_it() {
         ("--log debug", "debug,kube_client=off"),
         ("--log info,kube_client=error", "info,kube_client=error"),
         (
-            "--log info,lameduck::webhook::kubelets=debug",
-            "info,lameduck::webhook::kubelets=debug,kube_client=off",
+            "--log info,lameduck::webhook::kubernetes=debug",
+            "info,lameduck::webhook::kubernetes=debug,kube_client=off",
         ),
     ] {
         let settings = read(&format!("{SELF_MANAGED} {given}"), None).unwrap();
