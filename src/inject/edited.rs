@@ -158,7 +158,7 @@ impl Done {
         let own = Duration::from_secs(seconds("pod")?).max(AFTER_DRAIN);
         let zero = Duration::ZERO;
         let budget = Budget::new(zero, zero, zero, container_drain(pod), own).ok()?;
-        let times = Times { app: seconds("app")?, pod: seconds("pod")?, budget };
+        let times = Times { app: seconds("app")?, pod: seconds("pod")?, asked: zero, budget };
         let is_swapped = capture == Capture::Swap;
         (is_swapped != touched.variables.is_empty()).then_some(Self {
             capture,

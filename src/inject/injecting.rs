@@ -6,13 +6,13 @@ use super::{
     Asked, Injection, Policy, Skip, SkipReason,
     decide::{self, may_stay, skip},
     facts,
-    grace::{self, Times},
+    grace::{self, Times, in_seconds},
     names,
     options::{Capture, NativeSidecar, Options},
     pod::{self, List, Object},
     ports::{self, Captured, Ports},
     record::Record,
-    rewrite::{Changes, Probes, prestop::Hooks},
+    rewrite::{Changes, Probes, prestop::Hooks, short},
     sidecar::{Mode, Plan},
 };
 use crate::{
@@ -78,6 +78,7 @@ impl<'a> Injecting<'a> {
         }
         decide::names_are_there(&pod, &options)?;
         let ports = ports::choose(&pod, &options)?;
+        warnings.extend(ports.not_as_chosen(&options));
         let hooks = Hooks::of(&pod, &options, &ports);
         if hooks.wraps() {
             decide::names_are_free(&pod)?;
@@ -86,6 +87,7 @@ impl<'a> Injecting<'a> {
         warnings.extend(grace::cut_sleep(facts::grace(&pod), hooks.slept));
         let times = grace::times(facts::grace(&pod), hooks.slept, &options)
             .map_err(|error| skip(SkipReason::InvalidConfig, misfit(&error)))?;
+        warnings.extend(times.warning(options.grace).map(short));
         let known = |minor| policy.kubernetes.is_none_or(|version| version >= minor);
         if options.prestop == super::options::Prestop::Sleep && !known(SLEEP_HOOK) {
             let detail = format!("prestop=sleep: expected Kubernetes 1.{SLEEP_HOOK} or newer");
@@ -212,9 +214,7 @@ impl<'a> Injecting<'a> {
         annotations.insert(names::STATUS.to_owned(), status.into());
         annotations.insert(names::ORIGINAL.to_owned(), self.record.to_text().into());
         if !self.warnings.is_empty() {
-            let mut all = self.warnings.join("; ");
-            all.truncate(all.floor_char_boundary(LONGEST_WARNINGS));
-            annotations.insert(names::WARNINGS.to_owned(), all.into());
+            annotations.insert(names::WARNINGS.to_owned(), joined(&self.warnings).into());
         }
     }
 
@@ -250,7 +250,9 @@ impl<'a> Injecting<'a> {
             }
         };
         let ports: Vec<String> = self.ports.captured.iter().map(one).collect();
-        format!("{mode}, {}, grace {}s", ports.join(", "), self.times.pod)
+        let drain = in_seconds(self.times.budget.drain_timeout());
+        let drain = if self.times.is_cut() { format!(", drain {drain}") } else { String::new() };
+        format!("{mode}, {}, grace {}s{drain}", ports.join(", "), self.times.pod)
     }
 
     /// A mesh's annotations go by numbers, too, and one of them is another now.
@@ -339,6 +341,13 @@ fn append(spec: &mut Object, list: &str, item: Value, record: &mut Record) {
     if let Some(items) = pod::list_at(spec, list) {
         items.push(item);
     }
+}
+
+/// Warnings as their annotation holds them.
+pub(super) fn joined(warnings: &[String]) -> String {
+    let mut all = warnings.join("; ");
+    all.truncate(all.floor_char_boundary(LONGEST_WARNINGS));
+    all
 }
 
 /// Warnings become headers of the API server's answers: nothing in them ends a line.

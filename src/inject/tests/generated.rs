@@ -121,6 +121,8 @@ fn annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
             ("readiness", "off"),
             ("termination-grace-period", "keep"),
             ("termination-grace-period", "40"),
+            ("termination-grace-period", "5"),
+            ("proxy-port-base", "40000"),
             ("drain-timeout", "7500ms"),
             ("upstream-host", "127.0.0.1"),
             ("image-pull-secrets", "a,b"),

@@ -154,10 +154,6 @@ fn numbers_that_anything_in_the_pod_uses_are_left_out() {
         "lifecycle": { "preStop": { "httpGet": { "port": "15804" } } },
     }]);
     assert_eq!(variable(&native(&pod).pod, "LAMEDUCK_ROUTES"), Some("15805=8080"));
-    let avoided = with(story(), &[("proxy-port-base", "8022"), ("admin-port", "60999")]);
-    let injected = native(&avoided).pod;
-    assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("8023=8080"));
-    assert_eq!(variable(&injected, "LAMEDUCK_ADMIN_ADDR"), Some("[::]:61000"));
 }
 
 #[test]
@@ -551,6 +547,9 @@ fn hooks_carry_the_token() {
     assert_eq!(prestop(&injected)["httpGet"]["httpHeaders"], header);
     assert_eq!(sidecar(&injected)["lifecycle"]["preStop"]["httpGet"]["httpHeaders"], header);
     assert_eq!(variable(&injected, "LAMEDUCK_HOOK_TOKEN"), Some("0123456789abcdef"));
+    let probe = &injected["spec"]["containers"][0]["readinessProbe"]["httpGet"];
+    assert_eq!(probe["path"], "/probe/ready-test/readiness");
+    assert_eq!(probe["httpHeaders"], json!(null), "nobody is asked for it there");
 }
 
 // === the sidecar ===
