@@ -64,14 +64,20 @@ impl<'a> Injecting<'a> {
     ///
     /// # Errors
     /// The pod can't be injected.
-    pub(super) fn new(pod: Value, asked: &Asked<'a>, policy: &Policy) -> Result<Self, Skip> {
+    pub(super) fn new(
+        pod: Value,
+        mut warnings: Vec<String>,
+        asked: &Asked<'a>,
+        policy: &Policy,
+    ) -> Result<Self, Skip> {
         let no_annotations = Object::new();
         let annotations = pod::annotations(&pod).unwrap_or(&no_annotations);
         let chosen = policy.defaults.with_annotations(annotations);
-        let (options, mut warnings) = chosen.map_err(|bad| {
+        let (options, unknown) = chosen.map_err(|bad| {
             let all = bad.iter().map(|one| format!("{}{one}", names::DOMAIN));
             skip(SkipReason::InvalidConfig, all.collect::<Vec<_>>().join("; "))
         })?;
+        warnings.extend(unknown);
         let mode = mode(&options, policy, &mut warnings);
         if mode == Mode::Ordinary {
             may_stay(&pod, asked)?;

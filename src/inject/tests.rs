@@ -7,7 +7,7 @@ mod rules;
 
 use serde_json::{Value, json};
 
-use super::{Asked, Gate, Injection, Policy, Skip, inject, names, options::Options};
+use super::{Asked, Gate, Injection, Policy, Skip, inject, names, options::Options, restore};
 
 /// A cluster of this minor version.
 pub(super) fn policy(kubernetes: u32) -> Policy {
@@ -58,6 +58,12 @@ pub(super) fn ordinary(pod: &Value) -> Injection {
 #[track_caller]
 pub(super) fn skipped(pod: &Value) -> Skip {
     inject(pod, &ASKED, &policy(36)).unwrap_err()
+}
+
+/// The pod as it was before; `None` if it was not injected.
+#[track_caller]
+pub(super) fn uninject(pod: &Value) -> Option<Value> {
+    restore(pod).unwrap().map(|restored| restored.pod)
 }
 
 /// The sidecar's container.

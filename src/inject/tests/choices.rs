@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{ASKED, native, policy, sidecar, skipped, story, variable, with};
+use super::{ASKED, native, policy, sidecar, skipped, story, uninject, variable, with};
 use crate::inject::{
     Injection, inject,
     options::{BadOption, Options},
-    uninject,
 };
 
 /// What comes of a pod where these are the defaults: of the chart, or by `--set`.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{ASKED, native, ordinary, policy, sidecar, skipped, story, variable, with};
+use super::{ASKED, native, ordinary, policy, sidecar, skipped, story, uninject, variable, with};
 use crate::inject::{
-    Asked, Gate, SkipReason, annotate_skip, check_defaults, inject, options::Options, uninject,
+    Asked, Gate, SkipReason, annotate_skip, check_defaults, inject, options::Options,
 };
 
 // === who ===
