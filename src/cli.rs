@@ -37,8 +37,8 @@ Exit codes: 0 done; 64 bad usage or configuration; 70 the sidecar can't be reach
 /// Shown below the options of `inject` and `uninject`.
 const MANIFEST_EXIT_CODES: &str = "\
 Manifests are YAML with any number of documents, lists, or JSON. Documents that are not changed are copied byte for \
-byte; the others lose their comments. If anything can't be read, nothing is written.
-Exit codes: 0 done; 1 a manifest can't be read or written; 2 something was skipped and `inject --strict` \
+byte; the others lose their comments. If anything can't be read or undone, nothing is written.
+Exit codes: 0 done; 1 a manifest can't be read, written or undone; 2 something was skipped and `inject --strict` \
 wanted nothing to be, so that nothing is written; 64 bad usage.";
 
 /// Shown below the options of `check`.

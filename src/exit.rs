@@ -6,7 +6,7 @@
 /// Drained or stopped with nothing abandoned; a tool did what it was asked.
 pub const OK: u8 = 0;
 
-/// `inject`, `uninject`, `check`: the manifests can't be read or written; as kubectl has it.
+/// `inject`, `uninject`, `check`: the manifests can't be read, written or undone; as kubectl has it.
 pub const MANIFESTS: u8 = 1;
 
 /// `inject --strict`: something was skipped.

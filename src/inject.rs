@@ -198,7 +198,7 @@ impl std::fmt::Display for SkipReason {
 /// Why it stays as it is.
 pub fn inject(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<Injection, Skip> {
     match decide::decide(pod, asked, policy)? {
-        Task::Inject(pod) => Injecting::new(pod, asked, policy)?.finish(),
+        Task::Inject { pod, warnings } => Injecting::new(pod, warnings, asked, policy)?.finish(),
         Task::Repair => Ok(repair::repair(pod, asked)),
     }
 }
@@ -248,17 +248,26 @@ pub struct Restored {
     pub warnings: Vec<String>,
 }
 
-/// The pod as it was before [`inject`], and what is lost with that; `None` if it was not injected.
-#[must_use]
-pub fn restore(pod: &Value) -> Option<Restored> {
-    let before = uninject(pod)?;
-    let warnings = edited::edited(pod, &before);
-    Some(Restored { pod: before, warnings })
+/// Why what was injected can't be made what it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotUndo {
+    /// The note is not there.
+    #[error("its annotation {} is missing, which said how it was before", names::ORIGINAL)]
+    Missing,
+    /// The note is no note of ours.
+    #[error("its annotation {} can't be read, which said how it was before", names::ORIGINAL)]
+    Unreadable,
 }
 
-/// The pod as it was before [`inject`]; `None` if it was not injected.
-#[must_use]
-pub fn uninject(pod: &Value) -> Option<Value> {
-    pod::annotation(pod, names::STATUS)?;
-    record::undo(pod)
+/// The pod as it was before [`inject`], and what is lost with that; `None` if it was not injected.
+///
+/// # Errors
+/// It was injected, and nobody can say how it was before.
+pub fn restore(pod: &Value) -> Result<Option<Restored>, CannotUndo> {
+    if pod::annotation(pod, names::STATUS).is_none() {
+        return Ok(None);
+    }
+    let before = record::undo(pod)?;
+    let warnings = edited::edited(pod, &before, &Options::default());
+    Ok(Some(Restored { pod: before, warnings }))
 }

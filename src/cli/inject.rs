@@ -61,6 +61,9 @@ fn rewrite(
     report.entries.extend(refusals(&manifests, output));
     tell(&report);
     // Before anything is written: whoever reads the pipe does not see our exit code.
+    if report.has_failed() {
+        return Ok(ExitCode::from(exit::MANIFESTS));
+    }
     if !may_skip && report.has_skipped() {
         return Ok(ExitCode::from(exit::SKIPPED));
     }

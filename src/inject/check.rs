@@ -33,9 +33,11 @@ pub use self::{
     state::State,
 };
 use super::{
-    Asked, Gate, Injection, Policy, Skip, SkipReason, inject, kubernetes,
+    Asked, Gate, Injection, Policy, Skip, SkipReason,
+    decide::wanted,
+    inject, kubernetes,
     manifest::{Manifests, marks},
-    names, pod,
+    names, pod, restore,
 };
 
 /// What brings everything there is to be looked at, except nodes, which not everybody may read.
@@ -277,7 +279,11 @@ impl<'m> Check<'m> {
     fn asks(&self, pod: &Pod<'_>, asked: &Asked<'_>) -> bool {
         match inject(pod.object, asked, &self.policy) {
             Ok(Injection { .. }) => true,
-            Err(skip) => skip.reason == SkipReason::AlreadyInjected,
+            Err(skip) if skip.reason == SkipReason::AlreadyInjected => true,
+            // What is left of this one's sidecar is not in a new one.
+            Err(_) => {
+                restore(pod.object).is_err() && wanted(pod.object, asked, &self.policy).is_ok()
+            }
         }
     }
 }

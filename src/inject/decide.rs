@@ -7,10 +7,13 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{
-    Asked, Gate, Policy, Skip, SkipReason, names,
+    Asked, Gate, Policy, Skip, SkipReason,
+    edited::edited,
+    names,
     options::{Options, PrestopContainers},
     pod::{self, List},
     record,
+    rewrite::short,
 };
 
 /// How many bytes all annotations of an object may have, keys and values together
@@ -21,7 +24,12 @@ const LONGEST_ANNOTATIONS: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub(super) enum Task {
     /// It is injected as it is given here: without what is left of an earlier injection.
-    Inject(Value),
+    Inject {
+        /// The pod.
+        pod: Value,
+        /// What is lost of it.
+        warnings: Vec<String>,
+    },
     /// It has our sidecar, and somebody took away what made it one.
     Repair,
 }
@@ -31,8 +39,7 @@ pub(super) enum Task {
 /// # Errors
 /// Why not.
 pub(super) fn decide(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<Task, Skip> {
-    requested(pod, asked, policy)?;
-    suitable(pod)?;
+    wanted(pod, asked, policy)?;
     if pod::is_injected(pod) {
         return Err(skip(SkipReason::AlreadyInjected, "it has the sidecar".to_owned()));
     }
@@ -44,9 +51,38 @@ pub(super) fn decide(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<
             SkipReason::SidecarExists,
             format!("{} has a container `{}` that is not ours", list.name(), names::CONTAINER),
         )),
-        // Somebody took the container out: what else was changed is undone first.
-        (_, None) => Ok(Task::Inject(record::undo(pod).unwrap_or_else(|| pod.clone()))),
+        (_, None) => without_remains(pod, policy),
     }
+}
+
+/// Whether somebody asks for it, and it is a pod that can be served.
+///
+/// # Errors
+/// Why not.
+pub(super) fn wanted(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<(), Skip> {
+    requested(pod, asked, policy)?;
+    suitable(pod)
+}
+
+/// Somebody took the container out: what else was changed is undone first.
+///
+/// # Errors
+/// It can't be. Ports that still lead to the sidecar that is gone would be taken for the app's.
+fn without_remains(pod: &Value, policy: &Policy) -> Result<Task, Skip> {
+    let is_ours = |name| pod::annotations(pod).is_some_and(|map| map.contains_key(name));
+    if ![names::STATUS, names::ORIGINAL].into_iter().any(is_ours) {
+        return Ok(Task::Inject { pod: pod.clone(), warnings: Vec::new() });
+    }
+    let before = record::undo(pod).map_err(|why| {
+        let detail = format!(
+            "it had the sidecar, and {why}: put its ports, probes and hooks right, and take out {} and {}",
+            names::STATUS,
+            names::ORIGINAL
+        );
+        skip(SkipReason::InvalidConfig, detail)
+    })?;
+    let warnings = edited(pod, &before, &policy.defaults).into_iter().map(short).collect();
+    Ok(Task::Inject { pod: before, warnings })
 }
 
 /// Whether an ordinary container may be added to it: one that does not end by itself.

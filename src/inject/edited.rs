@@ -43,10 +43,11 @@ struct Done {
     drain: u64,
 }
 
-/// What `original`, to which `pod` is to be restored, drops: a sentence for each field.
-pub(super) fn edited(pod: &Value, original: &Value) -> Vec<String> {
+/// What `original`, to which `pod` is to be restored, drops: a sentence for each field. `defaults` are what it was injected
+/// with, as far as that is known.
+pub(super) fn edited(pod: &Value, original: &Value, defaults: &Options) -> Vec<String> {
     let Some(touched) = Touched::of(pod) else { return Vec::new() };
-    let done = match Done::of(pod, &touched) {
+    let done = match Done::of(pod, &touched, defaults) {
         Ok(done) => done,
         Err(why) => {
             return vec![format!("whether it was edited since the injection can't be told: {why}")];
@@ -119,18 +120,18 @@ fn container<'p>(pod: &'p Value, name: &str) -> Option<&'p Object> {
 impl Done {
     /// # Errors
     /// Why it can't be told.
-    fn of(pod: &Value, touched: &Touched) -> Result<Self, String> {
+    fn of(pod: &Value, touched: &Touched, defaults: &Options) -> Result<Self, String> {
         let text = pod::annotation(pod, names::STATUS).unwrap_or_default();
         let status: Value = serde_json::from_str(text).unwrap_or_default();
         let version = status["version"].as_str().unwrap_or_default();
         if !version.is_empty() && version != env!("CARGO_PKG_VERSION") {
             return Err(format!("version {version} injected it"));
         }
-        Self::read(pod, &status, touched)
+        Self::read(pod, &status, touched, defaults)
             .ok_or_else(|| format!("its annotation {} can't be read", names::STATUS))
     }
 
-    fn read(pod: &Value, status: &Value, touched: &Touched) -> Option<Self> {
+    fn read(pod: &Value, status: &Value, touched: &Touched, defaults: &Options) -> Option<Self> {
         let capture = match status["capture"].as_str()? {
             "none" => Capture::None,
             "renumber" => Capture::Renumber,
@@ -157,8 +158,8 @@ impl Done {
         let seconds = |key: &str| status["grace"][key].as_u64();
         let own = Duration::from_secs(seconds("pod")?).max(AFTER_DRAIN);
         let zero = Duration::ZERO;
-        let budget = Budget::new(zero, zero, zero, container_drain(pod), own).ok()?;
-        let times = Times { app: seconds("app")?, pod: seconds("pod")?, budget };
+        let budget = Budget::new(zero, zero, zero, container_drain(pod, defaults), own).ok()?;
+        let times = Times { app: seconds("app")?, pod: seconds("pod")?, asked: zero, budget };
         let is_swapped = capture == Capture::Swap;
         (is_swapped != touched.variables.is_empty()).then_some(Self {
             capture,
@@ -228,15 +229,19 @@ impl Done {
     }
 }
 
-/// What the sidecar was told; the default if it is not there any more.
-fn container_drain(pod: &Value) -> Duration {
+/// What the sidecar was told; if it is not there any more, what it would be told.
+fn container_drain(pod: &Value, defaults: &Options) -> Duration {
     let mut containers = pod::all_containers(pod);
     let sidecar = containers.find(|container| pod::name(container) == names::CONTAINER);
     let told = sidecar.and_then(|sidecar| {
         pod::variable(sidecar, vars::CONTAINER_DRAIN_TIMEOUT.name)?.get("value")?.as_str()
     });
     let told = told.and_then(|text| parse_duration(text).ok());
-    told.unwrap_or_else(|| Options::default().container_drain_timeout)
+    told.unwrap_or_else(|| {
+        let chosen = pod::annotations(pod).and_then(|map| defaults.with_annotations(map).ok());
+        chosen
+            .map_or(defaults.container_drain_timeout, |(chosen, _)| chosen.container_drain_timeout)
+    })
 }
 
 // === comparing ===

@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use super::options::{Grace, Options};
-use crate::lifecycle::budget::{AFTER_DRAIN, Budget, BudgetError};
+use crate::{
+    lifecycle::budget::{AFTER_DRAIN, Budget, BudgetError},
+    units::{format_duration, parse_duration},
+};
 
 /// What a pod gets that says nothing (`v1.PodSpec`, set by the API server).
 const KUBERNETES_DEFAULT: u64 = 30;
@@ -23,6 +26,8 @@ pub(super) struct Times {
     pub(super) app: u64,
     /// What the pod gets, in seconds.
     pub(super) pod: u64,
+    /// How long the drain was to be.
+    pub(super) asked: Duration,
     /// What the sidecar is told.
     pub(super) budget: Budget,
 }
@@ -45,7 +50,7 @@ pub(super) fn times(
         _ if app <= IMMEDIATE => (app, Duration::ZERO, Duration::ZERO),
         Grace::Extend => (extended(app, wanted), wanted, wanted_min),
         Grace::Keep => made_do(app, wanted, wanted_min),
-        Grace::Seconds(pod) => made_do(pod, wanted, wanted_min),
+        Grace::Seconds(pod) => made_do(pod.get(), wanted, wanted_min),
     };
     let budget = Budget::new(
         min,
@@ -55,7 +60,45 @@ pub(super) fn times(
         // A pod that is killed at once has no time for anything; the sidecar must start all the same.
         Duration::from_secs(pod).max(drain.saturating_add(AFTER_DRAIN)),
     )?;
-    Ok(Times { app, pod, budget })
+    Ok(Times { app, pod, asked: wanted, budget })
+}
+
+// === impl Times ===
+
+impl Times {
+    /// Whether the drain is shorter than it was to be.
+    pub(super) fn is_cut(&self) -> bool {
+        self.budget.drain_timeout() < self.asked
+    }
+
+    /// What to say of choices that were not obeyed.
+    pub(super) fn warning(&self, chosen: Grace) -> Option<String> {
+        let Self { app, pod, asked, budget } = self;
+        let is_killed_at_once = *app <= IMMEDIATE;
+        if let Grace::Seconds(chosen) = chosen
+            && is_killed_at_once
+            && chosen.get() != *pod
+        {
+            return Some(format!(
+                "termination-grace-period={chosen}s is not obeyed: the pod's own of {app}s means that it is killed \
+                 at once, without a drain"
+            ));
+        }
+        if !self.is_cut() {
+            return None;
+        }
+        if is_killed_at_once {
+            return Some(format!(
+                "there is no drain: a grace period of {app}s means that the pod is killed at once"
+            ));
+        }
+        let (drain, asked) = (in_seconds(budget.drain_timeout()), in_seconds(*asked));
+        let kept = RESERVED.as_secs().min(*pod);
+        Some(format!(
+            "the drain is {drain}, not {asked}: of the grace period of {pod}s the last {kept}s are kept for the app's \
+             own stop"
+        ))
+    }
 }
 
 /// What to say of a hook that sleeps for longer than it could.
@@ -72,6 +115,27 @@ fn extended(app: u64, drain: Duration) -> u64 {
     app.saturating_add(whole_seconds(drain)).saturating_add(AFTER_DRAIN.as_secs())
 }
 
+/// A time as people write it where seconds are meant: `90`, `0.5`, `90.5s`, or a duration with units.
+pub(super) fn parse_seconds(text: &str) -> Option<Duration> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    let is_number = number.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        && number.ends_with(|c: char| c.is_ascii_digit());
+    if !is_number {
+        return parse_duration(text).ok();
+    }
+    // Whole ones as they are: a float would round the largest.
+    let whole = number.parse().ok().map(Duration::from_secs);
+    whole.or_else(|| Duration::try_from_secs_f64(number.parse().ok()?).ok())
+}
+
+/// A duration as pods write theirs: in seconds, as long as it has no part of one.
+pub(super) fn in_seconds(duration: Duration) -> String {
+    if duration.subsec_nanos() > 0 {
+        return format_duration(duration);
+    }
+    format!("{}s", duration.as_secs())
+}
+
 /// A duration in the seconds that Kubernetes counts in, rounded up.
 pub(super) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
@@ -86,6 +150,10 @@ fn made_do(pod: u64, wanted: Duration, min: Duration) -> (u64, Duration, Duratio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn given(seconds: u64) -> Grace {
+        Grace::Seconds(seconds.try_into().unwrap())
+    }
 
     fn seconds(original: Option<u64>, grace: Grace, drain: u64) -> (u64, u64, u64) {
         let drain_timeout = Duration::from_secs(drain);
@@ -104,8 +172,8 @@ mod tests {
     fn a_kept_grace_period_shortens_the_drain() {
         assert_eq!(seconds(Some(60), Grace::Keep, 60), (60, 60, 50));
         assert_eq!(seconds(Some(8), Grace::Keep, 60), (8, 8, 0));
-        assert_eq!(seconds(Some(30), Grace::Seconds(300), 60), (30, 300, 60));
-        assert_eq!(seconds(Some(30), Grace::Seconds(40), 60), (30, 40, 30));
+        assert_eq!(seconds(Some(30), given(300), 60), (30, 300, 60));
+        assert_eq!(seconds(Some(30), given(40), 60), (30, 40, 30));
     }
 
     #[test]
@@ -147,6 +215,27 @@ mod tests {
         assert!(times(None, Duration::ZERO, &options).is_err());
         let kept = Options { grace: Grace::Keep, ..options };
         assert_eq!(times(None, Duration::ZERO, &kept).unwrap().budget.drain_min().as_secs(), 20);
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction_or_units() {
+        for (text, millis) in [
+            ("90", 90_000),
+            ("90s", 90_000),
+            ("007", 7_000),
+            ("0.5", 500),
+            (".5", 500),
+            ("90.5s", 90_500),
+            ("1m30s", 90_000),
+            ("1500ms", 1_500),
+        ] {
+            assert_eq!(parse_seconds(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in
+            ["", "s", ".", "5.", "1.2.3", "-1", "+-1", "1e3", "inf", "nan", "0x10", "1m1.5s", "$N"]
+        {
+            assert_eq!(parse_seconds(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -6,13 +6,13 @@ use super::{
     Asked, Injection, Policy, Skip, SkipReason,
     decide::{self, may_stay, skip},
     facts,
-    grace::{self, Times},
+    grace::{self, Times, in_seconds},
     meshes, names,
     options::{Capture, NativeSidecar, Options},
     pod::{self, List, Object},
     ports::{self, Captured, Ports},
     record::Record,
-    rewrite::{Changes, Probes, prestop::Hooks},
+    rewrite::{Changes, Probes, prestop::Hooks, short},
     sidecar::{Mode, Plan},
 };
 use crate::{
@@ -56,20 +56,27 @@ impl<'a> Injecting<'a> {
     ///
     /// # Errors
     /// The pod can't be injected.
-    pub(super) fn new(pod: Value, asked: &Asked<'a>, policy: &Policy) -> Result<Self, Skip> {
+    pub(super) fn new(
+        pod: Value,
+        mut warnings: Vec<String>,
+        asked: &Asked<'a>,
+        policy: &Policy,
+    ) -> Result<Self, Skip> {
         let no_annotations = Object::new();
         let annotations = pod::annotations(&pod).unwrap_or(&no_annotations);
         let chosen = policy.defaults.with_annotations(annotations);
-        let (options, mut warnings) = chosen.map_err(|bad| {
+        let (options, unknown) = chosen.map_err(|bad| {
             let all = bad.iter().map(|one| format!("{}{one}", names::DOMAIN));
             skip(SkipReason::InvalidConfig, all.collect::<Vec<_>>().join("; "))
         })?;
+        warnings.extend(unknown);
         let mode = mode(&options, policy, &mut warnings);
         if mode == Mode::Ordinary {
             may_stay(&pod, asked)?;
         }
         decide::names_are_there(&pod, &options)?;
         let ports = ports::choose(&pod, &options)?;
+        warnings.extend(ports.not_as_chosen(&options));
         let hooks = Hooks::of(&pod, &options, &ports);
         if hooks.wraps() {
             decide::names_are_free(&pod)?;
@@ -78,6 +85,7 @@ impl<'a> Injecting<'a> {
         warnings.extend(grace::cut_sleep(facts::grace(&pod), hooks.slept));
         let times = grace::times(facts::grace(&pod), hooks.slept, &options)
             .map_err(|error| skip(SkipReason::InvalidConfig, misfit(&error)))?;
+        warnings.extend(times.warning(options.grace).map(short));
         let known = |minor| policy.kubernetes.is_none_or(|version| version >= minor);
         if options.prestop == super::options::Prestop::Sleep && !known(SLEEP_HOOK) {
             let detail = format!("prestop=sleep: expected Kubernetes 1.{SLEEP_HOOK} or newer");
@@ -204,9 +212,7 @@ impl<'a> Injecting<'a> {
         annotations.insert(names::STATUS.to_owned(), status.into());
         annotations.insert(names::ORIGINAL.to_owned(), self.record.to_text().into());
         if !self.warnings.is_empty() {
-            let mut all = self.warnings.join("; ");
-            all.truncate(all.floor_char_boundary(LONGEST_WARNINGS));
-            annotations.insert(names::WARNINGS.to_owned(), all.into());
+            annotations.insert(names::WARNINGS.to_owned(), joined(&self.warnings).into());
         }
     }
 
@@ -242,7 +248,9 @@ impl<'a> Injecting<'a> {
             }
         };
         let ports: Vec<String> = self.ports.captured.iter().map(one).collect();
-        format!("{mode}, {}, grace {}s", ports.join(", "), self.times.pod)
+        let drain = in_seconds(self.times.budget.drain_timeout());
+        let drain = if self.times.is_cut() { format!(", drain {drain}") } else { String::new() };
+        format!("{mode}, {}, grace {}s{drain}", ports.join(", "), self.times.pod)
     }
 
     fn warn_about_swap(&mut self) {
@@ -311,6 +319,13 @@ fn append(spec: &mut Object, list: &str, item: Value, record: &mut Record) {
     if let Some(items) = pod::list_at(spec, list) {
         items.push(item);
     }
+}
+
+/// Warnings as their annotation holds them.
+pub(super) fn joined(warnings: &[String]) -> String {
+    let mut all = warnings.join("; ");
+    all.truncate(all.floor_char_boundary(LONGEST_WARNINGS));
+    all
 }
 
 /// Warnings become headers of the API server's answers: nothing in them ends a line.

@@ -9,6 +9,7 @@ mod table;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
+    num::NonZeroU64,
     time::Duration,
 };
 
@@ -190,8 +191,8 @@ pub enum Grace {
     Extend,
     /// The pod's as it is; the drain makes do with what is left of it.
     Keep,
-    /// This many seconds.
-    Seconds(u64),
+    /// This many seconds. None at all is what the API server refuses in a probe, which gets a part of them.
+    Seconds(NonZeroU64),
 }
 
 /// `native-sidecar`.
@@ -272,6 +273,12 @@ impl Options {
 }
 
 impl Options {
+    /// Whether somebody chose the number that `key` has: the chart writes our default down, and means nothing by it.
+    pub(super) fn chose(&self, key: &str, number: u16) -> bool {
+        let default = KEYS.iter().find(|known| known.name == key).and_then(|known| known.default);
+        self.annotated.contains(key) || default != Some(&*number.to_string())
+    }
+
     /// No request may exceed its limit. Of two that don't fit the pod's own choice stands; if it chose both, it is told.
     fn settle_resources(&mut self) -> Vec<BadOption> {
         let Shape { cpu_request, memory_request, cpu_limit, memory_limit, .. } = &mut self.shape;

@@ -1,36 +1,20 @@
 //! Pure. Which ports are taken over, and which numbers the sidecar gets.
 //!
-//! Not here: changing the pod; that is [`super::rewrite`].
+//! Not here: which numbers are free ([`numbers`]), and changing the pod ([`super::rewrite`]).
+
+mod numbers;
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use self::numbers::{next_free, used};
 use super::{
     Skip, SkipReason,
     decide::skip,
     options::{Capture, Options, PortRef},
     pod::{self, List, Object},
 };
-
-/// Ports that other sidecars and kubelet use, and that a pod need not declare: Istio (15000–15053, 15090), Linkerd
-/// (4140–4191), Knative (8012, 8013, 8022, 9090, 9091), Dapr (3500, 50001), Envoy (9901, 19000), kubelet (10250).
-const TAKEN_BY_OTHERS: [(u16, u16); 11] = [
-    (3500, 3500),
-    (4140, 4191),
-    (8012, 8013),
-    (8022, 8022),
-    (9090, 9091),
-    (9901, 9901),
-    (10250, 10250),
-    (15000, 15053),
-    (15090, 15090),
-    (19000, 19000),
-    (50001, 50001),
-];
-
-/// Linux gives these to connections that nobody binds (`net.ipv4.ip_local_port_range`).
-const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
 
 /// Names by which HTTP ports are known; `http-…` besides.
 const HTTP_NAMES: [&str; 3] = ["http", "web", "h2c"];
@@ -55,6 +39,10 @@ const NAME_IT: &str = "name the app's port http";
 
 /// How far from an app's port it is moved, if nobody says where to.
 const MOVED_BY: u16 = 10_000;
+
+/// The keys by which numbers of ours are chosen.
+const ADMIN_PORT: &str = "admin-port";
+const PROXY_PORT_BASE: &str = "proxy-port-base";
 
 /// A port that is taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +88,8 @@ pub(super) fn choose(pod: &Value, options: &Options) -> Result<Ports, Skip> {
     };
     let mut used = used(pod);
     used.extend(options.app_port);
-    let admin = next_free(options.admin_port, &mut used)?;
+    let (admin, base) = (options.admin_port, options.proxy_port_base);
+    let admin = next_free(admin, options.chose(ADMIN_PORT, admin), &mut used)?;
     let captured = match options.capture {
         Capture::Swap => vec![moved(pod, &chosen, options, &mut used)?],
         Capture::Renumber | Capture::None => {
@@ -110,7 +99,7 @@ pub(super) fn choose(pod: &Value, options: &Options) -> Result<Ports, Skip> {
                 let known = captured.iter().find(|other| other.declared == port.number);
                 let proxy = match known.map(|other| other.proxy) {
                     Some(proxy) => proxy,
-                    None => next_free(options.proxy_port_base, &mut used)?,
+                    None => next_free(base, options.chose(PROXY_PORT_BASE, base), &mut used)?,
                 };
                 captured.push(port.captured(proxy, port.number));
             }
@@ -132,6 +121,31 @@ impl Ports {
             }
         }
         owners
+    }
+
+    /// What to say of numbers that were chosen, and could not be had.
+    pub(super) fn not_as_chosen(&self, options: &Options) -> Vec<String> {
+        let (admin, base) = (options.admin_port, options.proxy_port_base);
+        let mut warnings = Vec::new();
+        if options.chose(ADMIN_PORT, admin) && self.admin != admin {
+            warnings.push(format!(
+                "admin-port={admin} is in use in this pod: the admin port is {}",
+                self.admin
+            ));
+        }
+        let first = match options.capture {
+            Capture::Swap => None,
+            Capture::Renumber | Capture::None => self.captured.first().map(|port| port.proxy),
+        };
+        if let Some(first) = first
+            && options.chose(PROXY_PORT_BASE, base)
+            && first != base
+        {
+            warnings.push(format!(
+                "proxy-port-base={base} is in use in this pod: the first proxy port is {first}"
+            ));
+        }
+        warnings
     }
 }
 
@@ -307,7 +321,7 @@ fn moved(
             return Err(skip(SkipReason::InvalidConfig, detail));
         }
         Some(app) => app,
-        None => next_free(port.number.saturating_add(MOVED_BY), used)?,
+        None => next_free(port.number.saturating_add(MOVED_BY), false, used)?,
     };
     Ok(port.captured(port.number, app))
 }
@@ -316,48 +330,6 @@ fn moved(
 fn declares(pod: &Value, number: u16) -> bool {
     let is_it = |port: &Object| pod::is_tcp(port) && pod::number(port) == Some(number);
     pod::all_containers(pod).flat_map(pod::ports).any(is_it)
-}
-
-/// Every number that something in the pod uses or asks.
-fn used(pod: &Value) -> BTreeSet<u16> {
-    let mut used = BTreeSet::new();
-    for container in pod::all_containers(pod) {
-        for port in pod::ports(container) {
-            used.extend(pod::number(port));
-            used.extend(port.get("hostPort").and_then(pod::as_port));
-        }
-        for probe in PROBES {
-            used.extend(container.get(probe).and_then(asked_port));
-        }
-        let lifecycle = container.get("lifecycle");
-        for hook in ["preStop", "postStart"] {
-            used.extend(lifecycle.and_then(|lifecycle| asked_port(lifecycle.get(hook)?)));
-        }
-    }
-    used
-}
-
-/// The port that a probe or hook asks, if it is a number.
-fn asked_port(action: &Value) -> Option<u16> {
-    ["httpGet", "tcpSocket", "grpc"]
-        .into_iter()
-        .find_map(|kind| pod::as_port(action.get(kind)?.get("port")?))
-}
-
-/// The first port from `base` on that nobody uses; it is used from now on.
-fn next_free(base: u16, used: &mut BTreeSet<u16>) -> Result<u16, Skip> {
-    let is_free = |port: &u16| {
-        !used.contains(port)
-            && !EPHEMERAL.contains(port)
-            && !TAKEN_BY_OTHERS.iter().any(|(first, last)| (*first..=*last).contains(port))
-    };
-    let free = (base..=u16::MAX).find(is_free);
-    if let Some(port) = free {
-        used.insert(port);
-        return Ok(port);
-    }
-    let detail = format!("port {base} and all above it are in use: choose a lower one");
-    Err(skip(SkipReason::InvalidConfig, detail))
 }
 
 // === impl PortRef ===

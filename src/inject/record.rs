@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    names,
+    CannotUndo, names,
     pod::{self, List, Object},
 };
 
@@ -57,6 +57,13 @@ pub(super) struct Record {
 // === impl Record ===
 
 impl Record {
+    /// What an injected pod carries.
+    fn of(pod: &Value) -> Result<Self, CannotUndo> {
+        let note = pod::annotations(pod).and_then(|map| map.get(names::ORIGINAL));
+        let text = note.ok_or(CannotUndo::Missing)?.as_str().ok_or(CannotUndo::Unreadable)?;
+        serde_json::from_str(text).map_err(|_| CannotUndo::Unreadable)
+    }
+
     /// Notes a container's field before it is changed for the first time.
     pub(super) fn container_field(&mut self, container: &Object, field: &str) {
         let name = pod::name(container);
@@ -156,7 +163,7 @@ pub(super) struct Touched {
 impl Touched {
     /// `None` if the pod carries no readable note.
     pub(super) fn of(pod: &Value) -> Option<Self> {
-        let record: Record = serde_json::from_str(pod::annotation(pod, names::ORIGINAL)?).ok()?;
+        let record = Record::of(pod).ok()?;
         let mut touched = Self::default();
         for (name, fields) in &record.containers {
             touched.containers.entry(name.clone()).or_default().extend(fields.keys().cloned());
@@ -184,19 +191,23 @@ impl Touched {
 
 // === undo ===
 
-/// The pod as it was before; `None` if it carries no readable note.
-pub(super) fn undo(pod: &Value) -> Option<Value> {
-    let record: Record = serde_json::from_str(pod::annotation(pod, names::ORIGINAL)?).ok()?;
+/// The pod as it was before.
+///
+/// # Errors
+/// It carries no readable note.
+pub(super) fn undo(pod: &Value) -> Result<Value, CannotUndo> {
+    let record = Record::of(pod)?;
     let mut pod = pod.clone();
-    let spec = pod.get_mut("spec")?.as_object_mut()?;
-    take_out(spec, "initContainers", &[names::CONTAINER]);
-    take_out(spec, "containers", &[names::CONTAINER]);
-    if record.wrapped {
-        take_out(spec, "initContainers", &[names::COPIER]);
-        take_out(spec, "volumes", &[names::BINARY_VOLUME]);
-    }
-    for (field, value) in &record.spec {
-        spec.insert(field.clone(), value.clone());
+    if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
+        take_out(spec, "initContainers", &[names::CONTAINER]);
+        take_out(spec, "containers", &[names::CONTAINER]);
+        if record.wrapped {
+            take_out(spec, "initContainers", &[names::COPIER]);
+            take_out(spec, "volumes", &[names::BINARY_VOLUME]);
+        }
+        for (field, value) in &record.spec {
+            spec.insert(field.clone(), value.clone());
+        }
     }
     for container in pod::containers_mut(&mut pod, List::Containers) {
         if record.wrapped {
@@ -224,7 +235,7 @@ pub(super) fn undo(pod: &Value) -> Option<Value> {
     for path in record.added.iter().rev() {
         remove(&mut pod, path, record.null.contains(path));
     }
-    Some(pod)
+    Ok(pod)
 }
 
 /// Gives a container's variable its own value again, or takes out one that was added.

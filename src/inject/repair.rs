@@ -8,13 +8,17 @@ use serde_json::{Value, json};
 
 use super::{
     Asked, Injection,
-    decide::may_stay,
+    decide::{annotations_fit, may_stay},
+    injecting::joined,
     names,
     pod::{self, List},
 };
 
 /// What only native sidecars have.
 const NATIVE_ONLY: [&str; 2] = ["startupProbe", "lifecycle"];
+
+/// What its owner should know.
+const WARNING: &str = "another webhook removes restartPolicy from init containers: it was built for Kubernetes before 1.28";
 
 /// Puts the sidecar right.
 pub(super) fn repair(pod: &Value, asked: &Asked<'_>) -> Injection {
@@ -26,10 +30,8 @@ pub(super) fn repair(pod: &Value, asked: &Asked<'_>) -> Injection {
         put_back(&mut pod);
         "repaired: another webhook had removed restartPolicy, it is there again"
     };
-    let warnings = vec![
-        "another webhook removes restartPolicy from init containers: it was built for Kubernetes before 1.28"
-            .to_owned(),
-    ];
+    note_warning(&mut pod);
+    let warnings = vec![WARNING.to_owned()];
     Injection { pod, summary: summary.to_owned(), repaired: true, warnings }
 }
 
@@ -56,6 +58,23 @@ fn put_back(pod: &mut Value) {
         if pod::name(container) == names::CONTAINER {
             container.insert("restartPolicy".to_owned(), "Always".into());
         }
+    }
+}
+
+/// Beside what the injection had to say; once, as often as it happens. If there is no room for it, it is left out.
+fn note_warning(pod: &mut Value) {
+    let noted = pod::annotation(pod, names::WARNINGS).filter(|noted| !noted.is_empty());
+    if noted.is_some_and(|noted| noted.contains(WARNING)) {
+        return;
+    }
+    let warnings: Vec<String> = std::iter::once(WARNING).chain(noted).map(str::to_owned).collect();
+    let mut warned = pod.clone();
+    let annotations = warned.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+    if let Some(annotations) = annotations {
+        annotations.insert(names::WARNINGS.to_owned(), joined(&warnings).into());
+    }
+    if annotations_fit(&warned).is_ok() {
+        *pod = warned;
     }
 }
 

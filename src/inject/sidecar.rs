@@ -3,25 +3,22 @@
 //! Nothing in it needs a privilege, a volume or a fixed user: it passes Pod Security "restricted" and OpenShift's
 //! restricted-v2 as it is.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
 use super::{
-    grace::Times,
+    grace::{Times, in_seconds},
     names,
     options::{Capture, Options, Prestop, Shape, UpstreamCheck, UpstreamHost},
     pod::Object,
     ports::{Captured, Ports},
+    quantity,
     rewrite::{Probes, http_hook, prestop::Hooks},
 };
 use crate::{
     config::{Config, Issues, MapVars, vars},
     inject::options::ANY_MACHINE,
-    units::format_duration,
 };
 
 /// The pod's address, as kubelet puts it in: a reference to the variable of that name.
@@ -33,8 +30,8 @@ const SOME_ADDRESS: &str = "198.51.100.1";
 /// A fixed user, for pods whose own is root while ours must not be.
 const NOT_ROOT: u32 = 65532;
 
-/// The CPU request that keeps a Guaranteed pod Guaranteed: its limit must be the same, and with the 10m of other pods
-/// the proxy would be let run for 1 ms of every 100.
+/// The least CPU in a Guaranteed pod: what is requested is the limit there, and with the 10m of other pods the proxy
+/// would be let run for 1 ms of every 100 (the period of the kernel's CFS quota).
 const GUARANTEED_CPU: &str = "100m";
 
 /// How the sidecar is run.
@@ -215,11 +212,11 @@ impl Plan<'_> {
         if !self.hooks.calls.is_empty() {
             put(&vars::USER_PRESTOP, document(&self.hooks.calls));
         }
-        put(&vars::DRAIN_TIMEOUT, seconds(budget.drain_timeout()));
-        put(&vars::DRAIN_MIN, seconds(budget.drain_min()));
-        put(&vars::DRAIN_QUIET, seconds(budget.drain_quiet()));
-        put(&vars::CONTAINER_DRAIN_TIMEOUT, seconds(budget.container_drain_timeout()));
-        put(&vars::TERMINATION_GRACE_PERIOD, seconds(budget.grace_period()));
+        put(&vars::DRAIN_TIMEOUT, in_seconds(budget.drain_timeout()));
+        put(&vars::DRAIN_MIN, in_seconds(budget.drain_min()));
+        put(&vars::DRAIN_QUIET, in_seconds(budget.drain_quiet()));
+        put(&vars::CONTAINER_DRAIN_TIMEOUT, in_seconds(budget.container_drain_timeout()));
+        put(&vars::TERMINATION_GRACE_PERIOD, in_seconds(budget.grace_period()));
         all.extend(options.variables.clone());
         all
     }
@@ -248,8 +245,10 @@ impl Plan<'_> {
         let Shape { cpu_request, memory_request, cpu_limit, memory_limit, .. } =
             &self.options.shape;
         let (cpu, memory) = if self.guaranteed {
-            let is_chosen = self.options.annotated.contains("cpu-request");
-            let request = if is_chosen { cpu_request } else { GUARANTEED_CPU };
+            // Whoever chose less for this very pod knows it; for all pods, Guaranteed ones were not thought of.
+            let is_enough = self.options.annotated.contains("cpu-request")
+                || quantity::amount(cpu_request) >= quantity::amount(GUARANTEED_CPU);
+            let request = if is_enough { cpu_request } else { GUARANTEED_CPU };
             let cpu = Some(cpu_limit.as_deref().unwrap_or(request));
             let memory = Some(memory_limit.as_deref().unwrap_or(memory_request));
             ((cpu, cpu), (memory, memory))
@@ -285,14 +284,6 @@ fn probe(path: &str, admin: u16, period: u32, failures: u32) -> Value {
         "timeoutSeconds": 1,
         "failureThreshold": failures,
     })
-}
-
-/// A duration as pods write theirs: in seconds, as long as it has no part of one.
-fn seconds(duration: Duration) -> String {
-    if duration.subsec_nanos() > 0 {
-        return format_duration(duration);
-    }
-    format!("{}s", duration.as_secs())
 }
 
 /// JSON as the value of a variable.

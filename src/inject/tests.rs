@@ -1,12 +1,13 @@
 //! What an injection does to a pod, rule by rule. Whole pods, before and after, are the goldens of `tests/inject`.
 
+mod choices;
 mod edits;
 mod generated;
 mod rules;
 
 use serde_json::{Value, json};
 
-use super::{Asked, Gate, Injection, Policy, Skip, inject, names, options::Options};
+use super::{Asked, Gate, Injection, Policy, Skip, inject, names, options::Options, restore};
 
 /// A cluster of this minor version.
 pub(super) fn policy(kubernetes: u32) -> Policy {
@@ -57,6 +58,12 @@ pub(super) fn ordinary(pod: &Value) -> Injection {
 #[track_caller]
 pub(super) fn skipped(pod: &Value) -> Skip {
     inject(pod, &ASKED, &policy(36)).unwrap_err()
+}
+
+/// The pod as it was before; `None` if it was not injected.
+#[track_caller]
+pub(super) fn uninject(pod: &Value) -> Option<Value> {
+    restore(pod).unwrap().map(|restored| restored.pod)
 }
 
 /// The sidecar's container.

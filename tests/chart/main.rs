@@ -44,7 +44,7 @@ const SWITCH: &str = "REAL_SERVERS";
 /// A claim, and what shows it.
 type Test = (&'static str, fn(&Tools));
 
-const TESTS: [Test; 32] = [
+const TESTS: [Test; 33] = [
     ("lint_finds_nothing_in_any_values", objects::lint_finds_nothing),
     ("objects_are_valid_in_kubernetes_1_25_to_1_36", objects::are_valid),
     ("defaults_are_valid_in_every_kubernetes", objects::defaults_are_valid_everywhere),
@@ -67,6 +67,10 @@ const TESTS: [Test; 32] = [
     ("schema_refuses_a_wrong_type", schema::refuses_a_wrong_type),
     ("schema_refuses_a_word_that_is_no_choice", schema::refuses_a_word_that_is_no_choice),
     ("schema_refuses_a_duration_without_unit", schema::refuses_a_duration_without_unit),
+    (
+        "schema_takes_the_grace_periods_that_the_injector_takes",
+        schema::takes_the_grace_periods_that_the_injector_takes,
+    ),
     (
         "schema_refuses_a_sidecar_without_its_resources",
         schema::refuses_a_sidecar_without_its_resources,

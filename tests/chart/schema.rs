@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use lameduck::inject::options::Options;
 use serde_json::{Value, json};
 
 use crate::{
@@ -43,6 +44,29 @@ pub(crate) fn refuses_a_word_that_is_no_choice(tools: &Tools) {
 pub(crate) fn refuses_a_duration_without_unit(tools: &Tools) {
     refuses(tools, &json!({"proxy": {"drain": {"timeout": "60"}}}), "/proxy/drain/timeout");
     refuses(tools, &json!({"proxy": {"drain": {"timeout": 60}}}), "/proxy/drain/timeout");
+}
+
+/// As the injector reads them: a value that only one of the two takes would be found when pods are made, or never.
+pub(crate) fn takes_the_grace_periods_that_the_injector_takes(tools: &Tools) {
+    for text in [
+        "extend", "keep", "90", "007", "90s", "0.5", ".5", "90.5s", "1m30s", "1500ms", "1h1ms",
+        "0h1m", "0", "0s", "0ms", "0.0", "00", "5.", ".", "1.5m", "1.2.3", "-1", "1e3", "s", "",
+        "soon", "30s1m",
+    ] {
+        let is_read = Options::default().set("termination-grace-period", text).is_ok();
+        let values = json!({"proxy": {"terminationGracePeriod": text}});
+        assert_eq!(render(tools, &values).is_ok(), is_read, "{text:?}");
+    }
+    for (number, is_taken) in [
+        (json!(90), true),
+        (json!(1), true),
+        (json!(0), false),
+        (json!(-1), false),
+        (json!(0.5), false),
+    ] {
+        let values = json!({"proxy": {"terminationGracePeriod": number}});
+        assert_eq!(render(tools, &values).is_ok(), is_taken, "{values}");
+    }
 }
 
 /// Without one the injector would take its own default, which is not what somebody means who removes it here.

@@ -74,8 +74,20 @@ fn candidates() -> Vec<(&'static str, Value, Value)> {
         ("proxy.drain.containerTimeout", durations, no_durations),
         (
             "proxy.terminationGracePeriod",
-            json!(["extend", "keep", 0, 8, "90", "90s", "1m30s", 31_536_000]),
-            json!(["never", -1, "1.5", "", 31_536_001, "31536001", "8761h", longest]),
+            json!(["extend", "keep", 8, "90", "90s", "1.5", "1m30s", 31_536_000, "31536000.0"]),
+            json!([
+                "never",
+                -1,
+                0,
+                "0",
+                "1.5m",
+                "",
+                31_536_001,
+                "31536001",
+                "31536000.5",
+                "8761h",
+                longest
+            ]),
         ),
         (
             "proxy.prestop.containers",

@@ -79,6 +79,8 @@ const TESTS: &[(&str, fn())] = &[
     ("check_without_pods_says_what_was_expected", check::without_pods_it_says_what_was_expected),
     ("check_says_of_replicas_once_what_is_the_same", check::replicas_are_one_line),
     ("uninject_tells_what_was_edited_since", streams::uninject_tells_what_was_edited_since),
+    ("uninject_refuses_what_it_cannot_undo", streams::uninject_refuses_what_it_cannot_undo),
+    ("uninject_keeps_what_became_of_a_service", streams::uninject_keeps_what_became_of_a_service),
     ("check_finds_well_what_inject_makes", check::what_inject_makes_is_well),
     (
         "check_lets_no_control_characters_reach_a_terminal",

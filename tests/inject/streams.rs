@@ -439,3 +439,52 @@ pub fn uninject_tells_what_was_edited_since() {
     assert_eq!(told.err, format!("pod/web -n shop: restored\n{warning}1 restored, 1 warning\n"));
     assert_eq!(told.out, undone.out);
 }
+
+/// Whoever applies what comes out would have a pod whose ports lead nowhere.
+pub fn uninject_refuses_what_it_cannot_undo() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\nspec: {containers: [{name: web, \
+               ports: [{name: http, containerPort: 8080}]}]}\n";
+    let injected = lameduck("inject", pod).ok().out;
+    let line = injected.lines().find(|line| line.contains("lameduck.dev/original:")).unwrap();
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let broken = format!("{indent}lameduck.dev/original: '{{'");
+    for (instead, what) in [(String::new(), "is missing"), (broken, "can't be read")] {
+        let input = injected.replace(line, &instead) + "---\n" + &injected;
+        let (out, err) = lameduck("uninject", &input).ran_badly();
+        assert_eq!(out, "", "{what}");
+        let told =
+            format!("pod/web -n shop: not restored: its annotation lameduck.dev/original {what}, ");
+        assert!(err.starts_with(&told), "{err}");
+        assert!(err.ends_with("1 restored, 1 not restored\n"), "{err}");
+    }
+}
+
+pub fn uninject_keeps_what_became_of_a_service() {
+    let pod = POD.replace("{name: a}", "{name: a, labels: {app: a}}");
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {app: a}, ports: [{port: 80, targetPort: 8080}, \
+                   {port: 81, targetPort: 8080}, {port: 82, targetPort: 8080}]}\n";
+    let fixed = lameduck("inject --fix-services", &format!("{pod}{service}")).ok().out;
+    let mut values = values(&fixed);
+    let ports = values[1]["spec"]["ports"].as_array_mut().unwrap();
+    assert_eq!(ports[1]["targetPort"], "http");
+    ports[1]["targetPort"] = "other".into();
+    ports.remove(2);
+    // As the API server gives it back.
+    ports[0]["protocol"] = "TCP".into();
+    let edited = format!("{}\n{}\n", values[0], values[1]);
+    let ran = lameduck("uninject", &edited).ok();
+    let restored: Value =
+        serde_json::Deserializer::from_str(&ran.out).into_iter().nth(1).unwrap().unwrap();
+    let wanted = json!([
+        {"port": 80, "targetPort": 8080, "protocol": "TCP"}, {"port": 81, "targetPort": "other"},
+    ]);
+    assert_eq!(restored["spec"]["ports"], wanted);
+    assert_eq!(restored["metadata"], json!({"name": "s"}));
+    for warning in [
+        "port 81 leads to other, which somebody wrote since; it stays",
+        "port 82 is gone since; that it led to 8080 can't be restored",
+    ] {
+        let line = format!("warning: service/s: {warning}\n");
+        assert!(ran.err.contains(&line), "{}", ran.err);
+    }
+}

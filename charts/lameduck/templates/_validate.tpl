@@ -87,7 +87,10 @@
 {{- $wrong = append $wrong (printf "proxy.drain.timeout=%s: expected a grace period, which is 35s longer, of no more than a year" $drain.timeout) -}}
 {{- end -}}
 {{- else if ne $grace "keep" -}}
-{{- $seconds := regexMatch "^[0-9]+$" $grace | ternary (printf "%ss" $grace) $grace -}}
+{{- $seconds := $grace -}}
+{{- if regexMatch "^[0-9]*\\.?[0-9]+s?$" $grace -}}
+{{- $seconds = printf "%ss%s" (regexFind "^[0-9]+" $grace | default "0") (regexMatch "\\.0*[1-9]" $grace | ternary "1ms" "") -}}
+{{- end -}}
 {{- if gt (include "lameduck.milliseconds" $seconds | int64) $year -}}
 {{- $wrong = append $wrong (printf "proxy.terminationGracePeriod=%s: expected no more than a year" $grace) -}}
 {{- end -}}

@@ -48,7 +48,7 @@ pub struct InjectArgs {
     /// Change Services that lead past the sidecar by number: to the port's name
     #[arg(long)]
     pub fix_services: bool,
-    /// A token that probes and hooks carry, so that nobody else can call the hooks
+    /// A token that hooks carry, so that nobody else can call them; the probes' path /probe/… asks for none
     #[arg(long, value_name = "TOKEN", value_parser = token)]
     pub hook_token: Option<String>,
     /// A file that holds the token, which other users of this machine see on a command line

@@ -16,14 +16,15 @@ use super::{
     services::{self, Bypass},
 };
 use crate::inject::{
-    Asked, Gate, Injection, Policy, Restored, Skip, decide::annotations_fit, names::INJECT,
+    Asked, CannotUndo, Gate, Injection, Policy, Restored, Skip, decide::annotations_fit,
+    names::INJECT,
 };
 
 /// What is done to a pod.
 pub type Core<'a> = &'a dyn Fn(&Value, &Asked<'_>, &Policy) -> Result<Injection, Skip>;
 
 /// What is done to an injected pod.
-pub type Undo<'a> = &'a dyn Fn(&Value) -> Option<Restored>;
+pub type Undo<'a> = &'a dyn Fn(&Value) -> Result<Option<Restored>, CannotUndo>;
 
 /// What is the same for a whole run.
 #[derive(Clone, Debug)]
@@ -89,31 +90,34 @@ pub fn uninject(manifests: &mut Manifests<'_>, undo: Undo<'_>) -> Report {
         let restored = match object.role {
             Role::Workload { template, .. } => {
                 let pod = document.value.pointer_mut(&format!("{}{template}", object.pointer));
-                pod.and_then(|pod| restore_pod(pod, undo))
+                pod.map_or(Ok(None), |pod| restore_pod(pod, undo))
             }
             Role::Service => {
                 let service = document.value.pointer_mut(&object.pointer);
-                service.is_some_and(services::restore).then(Vec::new)
+                service.map_or(Ok(None), services::restore)
             }
-            Role::Namespace | Role::NetworkPolicy | Role::Node | Role::Other => None,
+            Role::Namespace | Role::NetworkPolicy | Role::Node | Role::Other => Ok(None),
         };
-        if let Some(warnings) = restored {
-            document.changed = true;
-            let object = object.name(&document.value);
-            told.insert(place, Entry { object, outcome: Outcome::Restored, warnings });
-        }
+        let (outcome, warnings) = match restored {
+            Ok(None) => continue,
+            Ok(Some(warnings)) => (Outcome::Restored, warnings),
+            Err(why) => (Outcome::NotRestored(why.to_string()), Vec::new()),
+        };
+        document.changed |= outcome == Outcome::Restored;
+        let object = object.name(&document.value);
+        told.insert(place, Entry { object, outcome, warnings });
     }
     report(manifests, told)
 }
 
 /// What is lost with that, or `None` if it was not injected.
-fn restore_pod(pod: &mut Value, undo: Undo<'_>) -> Option<Vec<String>> {
+fn restore_pod(pod: &mut Value, undo: Undo<'_>) -> Result<Option<Vec<String>>, CannotUndo> {
     let mut injected = pod.clone();
     let given = named::take_note(&mut injected);
-    let Restored { pod: mut before, warnings } = undo(&injected)?;
+    let Some(Restored { pod: mut before, warnings }) = undo(&injected)? else { return Ok(None) };
     given.undo(&mut before);
     *pod = before;
-    Some(warnings)
+    Ok(Some(warnings))
 }
 
 /// What holds for all objects of a run.

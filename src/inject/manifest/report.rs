@@ -11,6 +11,8 @@ pub enum Outcome {
     Fixed(String),
     /// It has the sidecar.
     Injected(String),
+    /// It can't be made what it was before; why.
+    NotRestored(String),
     /// It is as it was before.
     Restored,
     /// It is as it came.
@@ -52,10 +54,18 @@ impl Report {
     pub fn has_skipped(&self) -> bool {
         self.entries.iter().any(|entry| match entry.outcome {
             Outcome::Skipped { asked_for, .. } => !asked_for,
-            Outcome::Fixed(_) | Outcome::Injected(_) | Outcome::Restored | Outcome::Untouched => {
-                false
-            }
+            Outcome::Fixed(_)
+            | Outcome::Injected(_)
+            | Outcome::NotRestored(_)
+            | Outcome::Restored
+            | Outcome::Untouched => false,
         })
+    }
+
+    /// Whether something could not be undone.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.outcome, Outcome::NotRestored(_)))
     }
 
     /// Whether something was injected.
@@ -71,6 +81,7 @@ impl Report {
         let counts = [
             (count(|outcome| matches!(outcome, Outcome::Injected(_))), "injected"),
             (count(|outcome| matches!(outcome, Outcome::Restored)), "restored"),
+            (count(|outcome| matches!(outcome, Outcome::NotRestored(_))), "not restored"),
             (count(|outcome| matches!(outcome, Outcome::Fixed(_))), "fixed"),
             (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
         ];
@@ -99,6 +110,7 @@ impl fmt::Display for Report {
             match outcome {
                 Outcome::Fixed(what) => writeln!(f, "{object}: fixed ({what})")?,
                 Outcome::Injected(what) => writeln!(f, "{object}: injected ({what})")?,
+                Outcome::NotRestored(why) => writeln!(f, "{object}: not restored: {why}")?,
                 Outcome::Restored => writeln!(f, "{object}: restored")?,
                 Outcome::Skipped { reason, detail, .. } => {
                     writeln!(f, "{object}: skipped: {reason}: {detail}")?

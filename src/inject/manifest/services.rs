@@ -9,7 +9,7 @@ use super::{
     objects::{items, selects, text},
     pods::{Captured, Pods, SameNamespace},
 };
-use crate::inject::names::ORIGINAL;
+use crate::inject::{CannotUndo, names::ORIGINAL};
 
 /// A port of a Service that leads past the sidecar, or a Service whose clients do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +196,8 @@ pub fn fix(service: &mut Value, index: usize, name: &str) -> bool {
         return false;
     };
     let was = port.get("targetPort").cloned();
-    let mut target = json!({ "port": port.get("port"), "protocol": port.get("protocol") });
+    let mut target =
+        json!({ "port": port.get("port"), "protocol": port.get("protocol"), "name": name });
     if let (Some(was), Some(target)) = (was, target.as_object_mut()) {
         target.insert("targetPort".to_owned(), was);
     }
@@ -211,30 +212,62 @@ pub fn fix(service: &mut Value, index: usize, name: &str) -> bool {
     port.map(|port| port.insert("targetPort".to_owned(), name.into())).is_some()
 }
 
-/// Undoes what [`fix`] did. False if it did nothing to this Service.
-pub fn restore(service: &mut Value) -> bool {
-    let Some(original) = original(service) else { return false };
-    for target in items(&original, "/targets") {
-        let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
-        let same = |port: &&mut Value| {
-            ["port", "protocol"]
-                .iter()
-                .all(|key| port.get(key).unwrap_or(&Value::Null) == &target[*key])
-        };
-        let port = ports.into_iter().flatten().find(same).and_then(Value::as_object_mut);
-        match (port, target.get("targetPort")) {
-            (Some(port), Some(was)) => {
-                port.insert("targetPort".to_owned(), was.clone());
-            }
-            (Some(port), None) => {
-                port.shift_remove("targetPort");
-            }
-            // Somebody took the port out in the meantime.
-            (None, _) => {}
-        }
+/// Undoes what [`fix`] did, except where somebody wrote another target since. Says where that is; `None` if nothing had been
+/// done to this Service.
+///
+/// # Errors
+/// What was done to it can't be read.
+pub fn restore(service: &mut Value) -> Result<Option<Vec<String>>, CannotUndo> {
+    let annotation = service.pointer("/metadata/annotations").and_then(|map| map.get(ORIGINAL));
+    if annotation.is_none() {
+        return Ok(None);
     }
+    let original = original(service).ok_or(CannotUndo::Unreadable)?;
+    // A port that was fixed twice, because it had been edited in between, is as it was in between.
+    let targets: Vec<&Value> = items(&original, "/targets").collect();
+    let mut warnings: Vec<String> =
+        targets.into_iter().rev().filter_map(|target| put_back(service, target)).collect();
+    warnings.reverse();
     forget(service, &original["annotations"]);
-    true
+    Ok(Some(warnings))
+}
+
+/// Gives one port its own target again, or says why not.
+fn put_back(service: &mut Value, target: &Value) -> Option<String> {
+    // The API server fills the protocol in.
+    let protocol = |port: &Value| text(port, "/protocol").unwrap_or("TCP").to_owned();
+    let is_it = |port: &&mut Value| {
+        port.get("port").unwrap_or(&Value::Null) == &target["port"]
+            && protocol(port) == protocol(target)
+    };
+    let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    let port = ports.into_iter().flatten().find(is_it).and_then(Value::as_object_mut);
+    let (number, was) = (&target["port"], target.get("targetPort"));
+    let Some(port) = port else {
+        let was = was.filter(|was| !was.is_null()).unwrap_or(number);
+        return Some(format!(
+            "port {number} is gone since; that it led to {was} can't be restored"
+        ));
+    };
+    let present = port.get("targetPort");
+    // Earlier versions did not write the name down.
+    if target.get("name").is_some_and(|written| present != Some(written)) {
+        let is_as_before = present == was;
+        let leads = present.map_or_else(|| number.to_string(), word);
+        return (!is_as_before).then(|| {
+            format!("port {number} leads to {leads}, which somebody wrote since; it stays")
+        });
+    }
+    match was {
+        Some(was) => port.insert("targetPort".to_owned(), was.clone()),
+        None => port.shift_remove("targetPort"),
+    };
+    None
+}
+
+/// A target as people write it.
+fn word(target: &Value) -> String {
+    target.as_str().map_or_else(|| target.to_string(), str::to_owned)
 }
 
 fn original(service: &Value) -> Option<Value> {
@@ -461,9 +494,58 @@ mod tests {
             assert!(fix(&mut service, 0, "http") && fix(&mut service, 1, "http"));
             assert_eq!(service["spec"]["ports"][1]["targetPort"], "http");
             assert_eq!(bypasses(&service, Some("n"), &[injected()]), []);
-            assert!(restore(&mut service));
+            assert_eq!(restore(&mut service), Ok(Some(Vec::new())));
             assert_eq!(service, before);
-            assert!(!restore(&mut service));
+            assert_eq!(restore(&mut service), Ok(None));
         }
+    }
+
+    #[test]
+    fn what_was_written_since_stays_and_is_told() {
+        let mut fixed = service(json!([{"port": 80, "targetPort": 8080}, {"port": 8080}]));
+        assert!(fix(&mut fixed, 0, "http") && fix(&mut fixed, 1, "http"));
+        let restored = |edit: fn(&mut Value)| {
+            let mut service = fixed.clone();
+            edit(&mut service["spec"]["ports"]);
+            let warnings = restore(&mut service).unwrap().unwrap();
+            assert_eq!(service["metadata"], json!({"name": "s"}));
+            (service["spec"]["ports"].to_string(), warnings)
+        };
+        let (ports, warnings) = restored(|ports| ports[0]["targetPort"] = 9090.into());
+        assert_eq!(ports, r#"[{"port":80,"targetPort":9090},{"port":8080}]"#);
+        assert_eq!(warnings, ["port 80 leads to 9090, which somebody wrote since; it stays"]);
+        let (ports, warnings) = restored(|ports| *ports = json!([{"port": 90}]));
+        assert_eq!(ports, r#"[{"port":90}]"#);
+        let gone = [
+            "port 80 is gone since; that it led to 8080 can't be restored",
+            "port 8080 is gone since; that it led to 8080 can't be restored",
+        ];
+        assert_eq!(warnings, gone);
+        // Who has undone it by hand loses nothing.
+        let (_, warnings) = restored(|ports| ports[0]["targetPort"] = 8080.into());
+        assert_eq!(warnings, [""; 0]);
+    }
+
+    #[test]
+    fn a_port_that_was_fixed_twice_is_as_it_was_in_between() {
+        let mut service = service(json!([{"port": 80, "targetPort": 8080}]));
+        assert!(fix(&mut service, 0, "http"));
+        service["spec"]["ports"][0]["targetPort"] = 9090.into();
+        assert!(fix(&mut service, 0, "web"));
+        let told = ["port 80 leads to 9090, which somebody wrote since; it stays"];
+        assert_eq!(restore(&mut service), Ok(Some(told.map(str::to_owned).to_vec())));
+        assert_eq!(service["spec"]["ports"][0]["targetPort"], 9090);
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_down_is_restored_as_it_was() {
+        let mut service = service(json!([{"port": 80, "targetPort": 9090}]));
+        let note =
+            r#"{"targets":[{"port":80,"protocol":null,"targetPort":8080}],"annotations":null}"#;
+        service["metadata"]["annotations"] = json!({"lameduck.dev/original": note});
+        assert_eq!(restore(&mut service), Ok(Some(Vec::new())));
+        assert_eq!(service["spec"]["ports"][0]["targetPort"], 8080);
+        service["metadata"]["annotations"] = json!({"lameduck.dev/original": "{"});
+        assert_eq!(restore(&mut service), Err(CannotUndo::Unreadable));
     }
 }

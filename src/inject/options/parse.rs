@@ -1,6 +1,6 @@
 //! Pure. One value at a time: what the text of a choice must look like. The error says what was expected.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use crate::{
         Config, Facts, MapVars,
         vars::{self, Var},
     },
-    inject::quantity::amount,
+    inject::{grace, quantity::amount},
     units,
 };
 
@@ -88,8 +88,12 @@ pub(super) fn grace(text: &str) -> Result<Grace, String> {
         "keep" => return Ok(Grace::Keep),
         _ => {}
     }
-    let seconds = text.parse().ok().or_else(|| Some(units::parse_duration(text).ok()?.as_secs()));
-    seconds.map(Grace::Seconds).ok_or_else(|| "extend, keep, or seconds such as 90s".to_owned())
+    let given = grace::parse_seconds(text);
+    let given = given.ok_or_else(|| "extend, keep, or seconds such as 90s".to_owned())?;
+    let seconds = NonZeroU64::new(grace::whole_seconds(given));
+    seconds.map(Grace::Seconds).ok_or_else(|| {
+        "more than 0s: with that pods would be killed at once, without a drain".to_owned()
+    })
 }
 
 pub(super) fn prestop_containers(text: &str) -> Result<PrestopContainers, String> {

@@ -70,10 +70,10 @@ keys! {
         "the addresses at which the sidecar listens: `::` = all, of both families where there is IPv6; `0.0.0.0` = IPv4 only",
         |o, v| o.listen_host = choice(v, &[("0.0.0.0", Ipv4Addr::UNSPECIFIED.into()), ("::", Ipv6Addr::UNSPECIFIED.into())])?;
     "admin-port", Some("15800"), Some(&vars::ADMIN_ADDR),
-        "the admin port; the next free one if a container declares it",
+        "the admin port; a number that is chosen is taken as it is, and the next free one only if the pod uses it already",
         |o, v| o.admin_port = own_port(v)?;
     "proxy-port-base", Some("15801"), Some(&vars::ROUTES),
-        "the first proxy port; ports that a container declares are left out",
+        "the first proxy port; a number that is chosen is taken as it is; those that the pod uses, and further ones that other sidecars are known for, are left out",
         |o, v| o.proxy_port_base = own_port(v)?;
     "drain-timeout", Some("60s"), Some(&vars::DRAIN_TIMEOUT),
         "longest drain",
@@ -127,7 +127,7 @@ keys! {
         "containers that are left alone altogether: sidecars of others",
         |o, v| o.exclude_containers = list(v, container_name)?;
     "termination-grace-period", Some("extend"), Some(&vars::TERMINATION_GRACE_PERIOD),
-        "the pod's: `extend` = its own + the drain's + 5 s; `keep` = its own, and the drain makes do; or seconds",
+        "the pod's: `extend` = its own + the drain's + 5 s; `keep` = its own, and the drain makes do; or seconds, rounded up, of which the drain makes do with all but the last 10",
         |o, v| o.grace = grace(v)?;
     "native-sidecar", Some("auto"), None,
         "`true` = an init container that stays, `false` = an ordinary container, `auto` = native where every kubelet is 1.33 or newer",
@@ -142,7 +142,7 @@ keys! {
         "Secrets to pull it with, comma-separated; they must exist in the pod's namespace",
         |o, v| o.shape.image_pull_secrets = secrets(v)?;
     "cpu-request", Some("10m"), None,
-        "the sidecar's CPU request",
+        "the sidecar's CPU request; at least 100m in a pod of QoS class Guaranteed that does not choose it itself",
         |o, v| o.shape.cpu_request = quantity(v)?;
     "memory-request", Some("16Mi"), None,
         "the sidecar's memory request",

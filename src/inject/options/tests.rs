@@ -33,6 +33,11 @@ fn what_can_t_be_read_is_told_with_what_was_expected() {
             "long",
             "termination-grace-period=long: expected extend, keep, or seconds such as 90s",
         ),
+        (
+            "termination-grace-period",
+            "0s",
+            "termination-grace-period=0s: expected more than 0s: with that pods would be killed at once, without a drain",
+        ),
         ("cpu-request", "10 m", "cpu-request=10 m: expected a quantity such as 10m or 64Mi"),
         (
             "drain-timout",

@@ -8,6 +8,7 @@ use super::{probes::joined, short};
 use crate::{
     config::check_call,
     inject::{
+        grace::{parse_seconds, whole_seconds},
         options::{Options, Prestop, PrestopContainers},
         pod::{self, List, Object},
         ports::Ports,
@@ -16,6 +17,12 @@ use crate::{
 
 /// Shells that a hook may be a `sleep` in.
 const SHELLS: [&str; 6] = ["sh", "/bin/sh", "bash", "/bin/bash", "ash", "/bin/ash"];
+
+/// `sleep`, by itself and in a shell.
+const SLEEPS: [&str; 3] = ["sleep", "/bin/sleep", "/usr/bin/sleep"];
+
+/// A program that is others as well, by their names.
+const BUSYBOX: [&str; 3] = ["busybox", "/bin/busybox", "/usr/bin/busybox"];
 
 /// What is done with the hooks of a pod.
 #[derive(Clone, Debug, Default)]
@@ -155,26 +162,34 @@ fn theirs(container: &Object) -> Theirs<'_> {
 /// How long a command sleeps that does nothing else: it is there for endpoint changes to propagate.
 fn slept(command: &[Value]) -> Option<Duration> {
     let words: Vec<&str> = command.iter().map_while(Value::as_str).collect();
-    match words.as_slice() {
-        [_, ..] if words.len() != command.len() => None,
-        ["sleep" | "/bin/sleep" | "/usr/bin/sleep", time] => seconds(time),
+    if words.len() != command.len() {
+        return None;
+    }
+    match without_busybox(&words) {
         [shell, "-c" | "-ec" | "-lc", script] if SHELLS.contains(shell) => {
-            let mut words = script.split_whitespace();
-            match (words.next(), words.next(), words.next()) {
-                (Some("sleep" | "/bin/sleep"), Some(time), None) => {
-                    seconds(time.trim_end_matches(';'))
-                }
-                _ => None,
-            }
+            let words: Vec<&str> =
+                script.trim_end().trim_end_matches(';').split_whitespace().collect();
+            slept_by(without_busybox(&words))
+        }
+        words => slept_by(words),
+    }
+}
+
+/// `sleep` and a time as sleep(1) takes it, in seconds or with a unit; whole seconds, as the drain's minimum is written.
+fn slept_by(words: &[&str]) -> Option<Duration> {
+    match words {
+        [sleep, time] if SLEEPS.contains(sleep) => {
+            Some(Duration::from_secs(whole_seconds(parse_seconds(time)?)))
         }
         _ => None,
     }
 }
 
-/// A time as sleep(1) takes it: seconds, or with a unit.
-fn seconds(text: &str) -> Option<Duration> {
-    let plain = text.parse::<u64>().ok().map(Duration::from_secs);
-    plain.or_else(|| crate::units::parse_duration(text).ok())
+fn without_busybox<'w, 'a>(words: &'w [&'a str]) -> &'w [&'a str] {
+    match words {
+        [busybox, applet @ ..] if BUSYBOX.contains(busybox) => applet,
+        _ => words,
+    }
 }
 
 /// A user's call as the sidecar makes it; `None` if its port has no number.

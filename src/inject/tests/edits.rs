@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{ASKED, native, ordinary, policy, story, with};
-use crate::inject::{inject, restore};
+use super::{ASKED, native, ordinary, policy, skipped, story, uninject, with};
+use crate::inject::{CannotUndo, SkipReason, annotate_skip, inject, restore};
 
 /// The pod of the story, with everything in it that an injection changes.
 fn full() -> Value {
@@ -17,7 +17,7 @@ fn full() -> Value {
 
 #[track_caller]
 fn said(pod: &Value) -> Vec<String> {
-    restore(pod).unwrap().warnings
+    restore(pod).unwrap().unwrap().warnings
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn every_field_that_was_edited_is_told() {
             "{said_of} was edited since the injection; that is lost, it is what it was before"
         );
         assert_eq!(said, [expected], "{path}");
-        assert_eq!(restore(&pod).unwrap().pod, full(), "{path}");
+        assert_eq!(uninject(&pod), Some(full()), "{path}");
     }
     let mut pod = native(&full()).pod;
     pod["spec"]["terminationGracePeriodSeconds"] = json!(300);
@@ -98,7 +98,7 @@ fn defaults_and_other_fields_are_not_edits() {
     container["image"] = json!("ready-test:2");
     container["resources"] = json!({ "limits": { "cpu": "1" } });
     assert_eq!(said(&pod), [""; 0]);
-    assert_eq!(restore(&pod).unwrap().pod["spec"]["containers"][0]["image"], "ready-test:2");
+    assert_eq!(uninject(&pod).unwrap()["spec"]["containers"][0]["image"], "ready-test:2");
 }
 
 /// Who has undone it by hand loses nothing.
@@ -143,4 +143,79 @@ fn pull_secrets_that_were_taken_away_are_told() {
     injected["spec"]["imagePullSecrets"] = json!([{ "name": "ours" }]);
     let [warning] = said(&injected).try_into().unwrap();
     assert!(warning.starts_with("imagePullSecrets was edited"), "{warning}");
+}
+
+// === a sidecar that is gone ===
+
+fn without_sidecar(mut pod: Value) -> Value {
+    pod["spec"]["initContainers"] = json!([]);
+    pod
+}
+
+#[test]
+fn what_was_injected_without_a_note_is_an_error() {
+    let mut pod = native(&full()).pod;
+    let annotations = |pod: &mut Value| {
+        pod["metadata"]["annotations"].as_object_mut().map(std::mem::take).unwrap()
+    };
+    let mut noted = annotations(&mut pod);
+    for unreadable in [json!("{"), json!("[1]"), json!({})] {
+        noted["lameduck.dev/original"] = unreadable;
+        pod["metadata"]["annotations"] = noted.clone().into();
+        assert_eq!(restore(&pod), Err(CannotUndo::Unreadable));
+    }
+    noted.shift_remove("lameduck.dev/original");
+    pod["metadata"]["annotations"] = noted.into();
+    assert_eq!(restore(&pod), Err(CannotUndo::Missing));
+    assert_eq!(restore(&full()), Ok(None));
+}
+
+/// What is left of an injection leads nowhere if another one is put on top of it.
+#[test]
+fn what_can_t_be_undone_is_not_injected_afresh() {
+    let lost = without_sidecar(native(&full()).pod);
+    for (original, what) in [(None, "is missing"), (Some("{"), "can't be read")] {
+        let mut lost = lost.clone();
+        let annotations = lost["metadata"]["annotations"].as_object_mut().unwrap();
+        annotations.shift_remove("lameduck.dev/original");
+        if let Some(original) = original {
+            annotations.insert("lameduck.dev/original".to_owned(), json!(original));
+        }
+        let skip = skipped(&lost);
+        assert_eq!(skip.reason, SkipReason::InvalidConfig);
+        let wanted = format!("annotation lameduck.dev/original {what}");
+        assert!(skip.detail.contains(&wanted), "{skip}");
+        assert!(skip.detail.contains("lameduck.dev/status"), "what to take out: {skip}");
+        let told = annotate_skip(&lost, &skip).unwrap();
+        let text = &told["metadata"]["annotations"]["lameduck.dev/inject-skipped"];
+        assert!(text.as_str().unwrap().contains(&wanted), "{text}");
+    }
+}
+
+#[test]
+fn what_was_edited_before_the_sidecar_was_lost_is_told() {
+    let mut pod = without_sidecar(native(&full()).pod);
+    assert_eq!(native(&pod).warnings, [""; 0]);
+    pod["spec"]["containers"][0]["readinessProbe"]["periodSeconds"] = json!(3);
+    let again = native(&pod);
+    assert_eq!(
+        again.warnings,
+        [
+            "readinessProbe of ready-test was edited since the injection; that is lost, it is what it was before"
+        ]
+    );
+    let noted = &again.pod["metadata"]["annotations"]["lameduck.dev/inject-warnings"];
+    assert_eq!(*noted, again.warnings[0]);
+    assert_eq!(uninject(&again.pod), Some(full()));
+}
+
+/// How long the app's own restart may take was said to the sidecar, which is gone.
+#[test]
+fn what_the_lost_sidecar_was_told_is_no_edit() {
+    let mut policy = policy(36);
+    policy.defaults.set("container-drain-timeout", "9s").unwrap();
+    for pod in [full(), with(full(), &[("container-drain-timeout", "8s")])] {
+        let lost = without_sidecar(inject(&pod, &ASKED, &policy).unwrap().pod);
+        assert_eq!(inject(&lost, &ASKED, &policy).unwrap().warnings, [""; 0]);
+    }
 }

@@ -3,10 +3,10 @@
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::{Map, Value, json};
 
-use super::{ASKED, policy, variable};
+use super::{ASKED, policy, uninject, variable};
 use crate::{
     config::{Config, Facts, MapVars},
-    inject::{Asked, Injection, SkipReason, inject, restore, uninject},
+    inject::{Asked, Injection, SkipReason, inject, restore},
 };
 
 fn port() -> impl Strategy<Value = Value> {
@@ -121,6 +121,8 @@ fn annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
             ("readiness", "off"),
             ("termination-grace-period", "keep"),
             ("termination-grace-period", "40"),
+            ("termination-grace-period", "5"),
+            ("proxy-port-base", "40000"),
             ("drain-timeout", "7500ms"),
             ("upstream-host", "127.0.0.1"),
             ("image-pull-secrets", "a,b"),
@@ -189,7 +191,8 @@ fn check(pod: &Value, version: u32) -> Result<(), TestCaseError> {
     let undone = uninject(&injected).map(|pod| pod.to_string());
     prop_assert_eq!(undone, Some(pod.to_string()));
     // Nobody edited anything.
-    prop_assert_eq!(restore(&injected).unwrap().warnings, Vec::<String>::new());
+    let told = restore(&injected).map(|restored| restored.map(|restored| restored.warnings));
+    prop_assert_eq!(told, Ok(Some(Vec::new())));
     let facts = Facts { fd_limit: 1_024, cpus: 1 };
     let config = Config::from_vars(&as_the_container_sees(&injected), &facts);
     prop_assert!(config.is_ok(), "{}", config.unwrap_err());

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{ASKED, native, ordinary, policy, sidecar, skipped, story, variable, with};
+use super::{ASKED, native, ordinary, policy, sidecar, skipped, story, uninject, variable, with};
 use crate::inject::{
-    Asked, Gate, SkipReason, annotate_skip, check_defaults, inject, options::Options, uninject,
+    Asked, Gate, SkipReason, annotate_skip, check_defaults, inject, options::Options,
 };
 
 // === who ===
@@ -154,10 +154,6 @@ fn numbers_that_anything_in_the_pod_uses_are_left_out() {
         "lifecycle": { "preStop": { "httpGet": { "port": "15804" } } },
     }]);
     assert_eq!(variable(&native(&pod).pod, "LAMEDUCK_ROUTES"), Some("15805=8080"));
-    let avoided = with(story(), &[("proxy-port-base", "8022"), ("admin-port", "60999")]);
-    let injected = native(&avoided).pod;
-    assert_eq!(variable(&injected, "LAMEDUCK_ROUTES"), Some("8023=8080"));
-    assert_eq!(variable(&injected, "LAMEDUCK_ADMIN_ADDR"), Some("[::]:61000"));
 }
 
 #[test]
@@ -421,12 +417,29 @@ fn a_hook_that_sleeps_becomes_the_floor_of_the_drain() {
         json!({ "exec": { "command": ["sleep", "12"] } }),
         json!({ "exec": { "command": ["/bin/sh", "-c", "sleep 12"] } }),
         json!({ "exec": { "command": ["/bin/sh", "-c", " sleep 12s; "] } }),
+        json!({ "exec": { "command": ["sh", "-c", "/usr/bin/sleep 12"] } }),
+        json!({ "exec": { "command": ["sh", "-c", "/bin/sleep 11.5"] } }),
+        json!({ "exec": { "command": ["sleep", "11.2s"] } }),
+        json!({ "exec": { "command": ["busybox", "sleep", "12"] } }),
+        json!({ "exec": { "command": ["/bin/busybox", "sleep", "12"] } }),
+        json!({ "exec": { "command": ["sh", "-c", "busybox sleep 12"] } }),
+        json!({ "exec": { "command": ["/bin/busybox", "sh", "-c", "sleep 12"] } }),
     ] {
         let injected = native(&hook(&sleeping)).pod;
         assert_eq!(variable(&injected, "LAMEDUCK_DRAIN_MIN"), Some("12s"), "{sleeping}");
         assert_eq!(prestop(&injected)["httpGet"]["path"], "/prestop/container/ready-test");
     }
-    let commands = ["sleep 12 && nginx -s quit", "sleep $N"];
+    let commands = [
+        "sleep 12 && nginx -s quit",
+        "sleep 12; nginx -s quit",
+        "sleep 12 &",
+        "sleep $N",
+        "sleep 1.2.3",
+        "sleep",
+        "sleep 12 13",
+        "busybox nap 12",
+        "my-sleep 12",
+    ];
     for command in commands.map(|script| json!({ "exec": { "command": ["sh", "-c", script] } })) {
         let injection = native(&hook(&command));
         assert_eq!(prestop(&injection.pod), &command);
@@ -551,6 +564,9 @@ fn hooks_carry_the_token() {
     assert_eq!(prestop(&injected)["httpGet"]["httpHeaders"], header);
     assert_eq!(sidecar(&injected)["lifecycle"]["preStop"]["httpGet"]["httpHeaders"], header);
     assert_eq!(variable(&injected, "LAMEDUCK_HOOK_TOKEN"), Some("0123456789abcdef"));
+    let probe = &injected["spec"]["containers"][0]["readinessProbe"]["httpGet"];
+    assert_eq!(probe["path"], "/probe/ready-test/readiness");
+    assert_eq!(probe["httpHeaders"], json!(null), "nobody is asked for it there");
 }
 
 // === the sidecar ===
@@ -775,6 +791,8 @@ fn a_sidecar_that_another_webhook_broke_is_repaired() {
     let repaired = native(&broken);
     assert!(repaired.repaired);
     assert_eq!(repaired.pod["spec"]["initContainers"], json!([]));
+    let noted = &repaired.pod["metadata"]["annotations"]["lameduck.dev/inject-warnings"];
+    assert_eq!(*noted, repaired.warnings[0], "nobody sees what is said to a ReplicaSet");
     let sidecar = &repaired.pod["spec"]["containers"][1];
     assert_eq!((&sidecar["name"], &sidecar["lifecycle"]), (&json!("lameduck"), &json!(null)));
     assert_eq!(skipped(&repaired.pod).reason, SkipReason::AlreadyInjected);
@@ -782,6 +800,17 @@ fn a_sidecar_that_another_webhook_broke_is_repaired() {
     broken["spec"]["restartPolicy"] = json!("Never");
     let repaired = native(&broken);
     assert_eq!(repaired.pod["spec"]["initContainers"][0]["restartPolicy"], "Always");
+    // As often as it is broken, and what the injection said stays.
+    let odd = native(&with(story(), &[("drain-timout", "5s")]));
+    let mut pod = odd.pod;
+    pod["spec"]["restartPolicy"] = json!("Never");
+    for _ in 0..2 {
+        pod["spec"]["initContainers"][0].as_object_mut().unwrap().shift_remove("restartPolicy");
+        let repaired = native(&pod);
+        let noted = &repaired.pod["metadata"]["annotations"]["lameduck.dev/inject-warnings"];
+        assert_eq!(*noted, format!("{}; {}", repaired.warnings[0], odd.warnings[0]));
+        pod = repaired.pod;
+    }
 }
 
 #[test]
