@@ -11,6 +11,7 @@ mod facts;
 mod grace;
 mod injecting;
 pub mod kubernetes;
+mod low_ports;
 pub mod manifest;
 pub mod names;
 pub mod options;

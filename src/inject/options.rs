@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-pub(super) use self::parse::ANY_MACHINE;
+pub(super) use self::parse::{ANY_MACHINE, FIRST_UNPRIVILEGED};
 pub use self::table::{KEYS, Key, markdown_table};
 use self::told::{hint, shown};
 use super::{names::DOMAIN, quantity};
@@ -44,6 +44,8 @@ pub struct Options {
     pub app_port: Option<u16>,
     /// The variable that tells it.
     pub app_port_env: String,
+    /// Whether the pod lets the sidecar listen at ports below 1024.
+    pub unprivileged_ports: bool,
     /// Where the sidecar connects to.
     pub upstream_host: UpstreamHost,
     /// The addresses at which the sidecar listens.
@@ -58,6 +60,8 @@ pub struct Options {
     pub upstream_check: UpstreamCheck,
     /// What happens to preStop hooks.
     pub prestop: Prestop,
+    /// What a wrapped hook runs our binary from.
+    pub wrap_volume: WrapVolume,
     /// Whose hooks.
     pub prestop_containers: PrestopContainers,
     /// Containers that are other people's sidecars: they have no ports to take over and no hook to hold.
@@ -103,6 +107,8 @@ pub struct Shape {
     pub run_as_user: Option<u32>,
     /// Fields of `securityContext` that differ from the restricted ones.
     pub security_context: Map<String, Value>,
+    /// Whether the API's token is kept out of it.
+    pub mask_service_account_token: bool,
 }
 
 /// `capture`.
@@ -163,6 +169,15 @@ pub enum Prestop {
     Sleep,
     /// As `auto`, and a command of the user's runs after the drain.
     Wrap,
+}
+
+/// `wrap-volume`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrapVolume {
+    /// A volume in memory, to which an init container copies it.
+    Copy,
+    /// The sidecar's image, as a volume.
+    Image,
 }
 
 /// `prestop-containers`.
@@ -302,6 +317,7 @@ impl Default for Options {
             ports: None,
             app_port: None,
             app_port_env: String::new(),
+            unprivileged_ports: false,
             upstream_host: UpstreamHost::PodIp,
             listen_host: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             admin_port: 0,
@@ -309,6 +325,7 @@ impl Default for Options {
             readiness: Readiness::Rewrite,
             upstream_check: UpstreamCheck::Tcp,
             prestop: Prestop::Auto,
+            wrap_volume: WrapVolume::Copy,
             prestop_containers: PrestopContainers::All,
             exclude_containers: Vec::new(),
             grace: Grace::Extend,
@@ -345,6 +362,7 @@ impl Shape {
             memory_limit: None,
             run_as_user: None,
             security_context: Map::new(),
+            mask_service_account_token: false,
         }
     }
 }

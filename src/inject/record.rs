@@ -8,18 +8,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    names,
+    low_ports, names,
     pod::{self, List, Object},
 };
 
 /// Lists and maps that items are added to: while others have items in them, they are not taken away.
-const COLLECTIONS: [&str; 8] = [
+const COLLECTIONS: [&str; 10] = [
     "annotations",
     "containers",
     "env",
     "initContainers",
     "labels",
     "metadata",
+    "securityContext",
+    "sysctls",
     "volumeMounts",
     "volumes",
 ];
@@ -52,6 +54,12 @@ pub(super) struct Record {
     /// Whether containers were given our binary.
     #[serde(default, skip_serializing_if = "is_false")]
     wrapped: bool,
+    /// Whether the sidecar was given an empty volume instead of the API's token.
+    #[serde(default, skip_serializing_if = "is_false")]
+    masked: bool,
+    /// Whether the pod was given the sysctl for ports below 1024.
+    #[serde(default, skip_serializing_if = "is_false")]
+    opened: bool,
 }
 
 // === impl Record ===
@@ -117,6 +125,16 @@ impl Record {
     /// Notes that containers are given our binary.
     pub(super) const fn wrapped(&mut self) {
         self.wrapped = true;
+    }
+
+    /// Notes that the API's token is kept out.
+    pub(super) const fn masked(&mut self) {
+        self.masked = true;
+    }
+
+    /// Notes that the sysctl for ports below 1024 is added.
+    pub(super) const fn opened(&mut self) {
+        self.opened = true;
     }
 
     /// As the annotation's text.
@@ -194,6 +212,12 @@ pub(super) fn undo(pod: &Value) -> Option<Value> {
     if record.wrapped {
         take_out(spec, "initContainers", &[names::COPIER]);
         take_out(spec, "volumes", &[names::BINARY_VOLUME]);
+    }
+    if record.masked {
+        take_out(spec, "volumes", &[names::NO_TOKEN_VOLUME]);
+    }
+    if let (true, Some(Value::Object(context))) = (record.opened, spec.get_mut("securityContext")) {
+        take_out(context, "sysctls", &[low_ports::SYSCTL]);
     }
     for (field, value) in &record.spec {
         spec.insert(field.clone(), value.clone());
@@ -289,6 +313,7 @@ fn parent_of<'a>(pod: &'a mut Value, path: &str) -> Option<&'a mut Object> {
     match path.split_once('/') {
         None if path == "pod" => pod.as_object_mut(),
         None => pod.get_mut(path)?.as_object_mut(),
+        Some(("spec", field)) => pod.get_mut("spec")?.get_mut(field)?.as_object_mut(),
         Some((_, container)) => {
             let mut containers = pod::containers_mut(pod, List::Containers);
             containers.find(|one| pod::name(one) == container)
