@@ -11,6 +11,7 @@ mod facts;
 mod grace;
 mod injecting;
 pub mod kubernetes;
+mod low_ports;
 pub mod manifest;
 mod meshes;
 pub mod names;

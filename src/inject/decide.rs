@@ -134,15 +134,12 @@ pub(super) fn names_are_there(pod: &Value, options: &Options) -> Result<(), Skip
 /// # Errors
 /// It is.
 pub(super) fn names_are_free(pod: &Value) -> Result<(), Skip> {
-    let has =
-        |item: &Value, key: &str, value: &str| item.get(key).and_then(Value::as_str) == Some(value);
-    let volumes = pod.get("spec").and_then(|spec| spec.get("volumes")).and_then(Value::as_array);
     let mut mounts = pod::all_containers(pod)
         .filter_map(|container| container.get("volumeMounts")?.as_array())
         .flatten();
     let taken = if pod::find(pod, names::COPIER).is_some() {
         format!("container {}", names::COPIER)
-    } else if volumes.into_iter().flatten().any(|one| has(one, "name", names::BINARY_VOLUME)) {
+    } else if has_volume(pod, names::BINARY_VOLUME) {
         format!("volume {}", names::BINARY_VOLUME)
     } else if mounts.any(|mount| has(mount, "mountPath", names::BINARY_FOLDER)) {
         format!("mount {}", names::BINARY_FOLDER)
@@ -150,6 +147,20 @@ pub(super) fn names_are_free(pod: &Value) -> Result<(), Skip> {
         return Ok(());
     };
     let detail = format!("prestop=wrap: expected no {taken}, which is ours to add");
+    Err(skip(SkipReason::InvalidConfig, detail))
+}
+
+/// The volume that takes the token's place must not be there under our name.
+///
+/// # Errors
+/// It is.
+pub(super) fn mask_is_free(pod: &Value) -> Result<(), Skip> {
+    if !has_volume(pod, names::NO_TOKEN_VOLUME) {
+        return Ok(());
+    }
+    let name = names::NO_TOKEN_VOLUME;
+    let detail =
+        format!("mask-service-account-token: expected no volume {name}, which is ours to add");
     Err(skip(SkipReason::InvalidConfig, detail))
 }
 
@@ -257,6 +268,15 @@ fn text(value: &Value) -> String {
 
 pub(super) const fn skip(reason: SkipReason, detail: String) -> Skip {
     Skip { reason, detail }
+}
+
+fn has_volume(pod: &Value, name: &str) -> bool {
+    let volumes = spec(pod, "volumes").and_then(Value::as_array);
+    volumes.into_iter().flatten().any(|volume| has(volume, "name", name))
+}
+
+fn has(item: &Value, key: &str, value: &str) -> bool {
+    item.get(key).and_then(Value::as_str) == Some(value)
 }
 
 fn spec<'a>(pod: &'a Value, key: &str) -> Option<&'a Value> {

@@ -7,8 +7,8 @@ use super::{
     decide::{self, may_stay, skip},
     facts,
     grace::{self, Times, in_seconds},
-    meshes, names,
-    options::{Capture, NativeSidecar, Options},
+    low_ports, meshes, names,
+    options::{Capture, NativeSidecar, Options, WrapVolume},
     pod::{self, List, Object},
     ports::{self, Captured, Ports},
     record::Record,
@@ -31,6 +31,10 @@ const PROBE_GRACE: u32 = 28;
 
 /// The minor version in which kubelet can sleep by itself without a feature gate (KEP-3960).
 const SLEEP_HOOK: u32 = 30;
+
+/// The minor version in which an image can be a volume without a feature gate (KEP-4639). From 1.33 on Pod Security
+/// "restricted" lets it (kubernetes#130394).
+const IMAGE_VOLUMES: u32 = 35;
 
 /// What the annotation of a pod's warnings holds at most; the API server allows 256 KiB for all of them.
 const LONGEST_WARNINGS: usize = 2_048;
@@ -65,7 +69,7 @@ impl<'a> Injecting<'a> {
         let no_annotations = Object::new();
         let annotations = pod::annotations(&pod).unwrap_or(&no_annotations);
         let chosen = policy.defaults.with_annotations(annotations);
-        let (options, unknown) = chosen.map_err(|bad| {
+        let (mut options, unknown) = chosen.map_err(|bad| {
             let all = bad.iter().map(|one| format!("{}{one}", names::DOMAIN));
             skip(SkipReason::InvalidConfig, all.collect::<Vec<_>>().join("; "))
         })?;
@@ -80,6 +84,10 @@ impl<'a> Injecting<'a> {
         let hooks = Hooks::of(&pod, &options, &ports);
         if hooks.wraps() {
             decide::names_are_free(&pod)?;
+            options.wrap_volume = wrap_volume(&options, policy, &mut warnings);
+        }
+        if options.shape.mask_service_account_token {
+            decide::mask_is_free(&pod)?;
         }
         warnings.extend(hooks.warnings.iter().cloned());
         warnings.extend(grace::cut_sleep(facts::grace(&pod), hooks.slept));
@@ -102,6 +110,8 @@ impl<'a> Injecting<'a> {
     /// The sidecar would refuse its configuration, or the API server the pod.
     pub(super) fn finish(mut self) -> Result<Injection, Skip> {
         self.warn_about_swap();
+        let low = low_ports::open(&mut self.pod, &self.options, &self.ports, &mut self.record);
+        self.warnings.extend(low);
         self.warnings.extend(meshes::warnings(&self.pod, &self.options, &self.ports));
         let guaranteed = facts::is_guaranteed(&self.pod);
         let probes = self.change_containers();
@@ -147,13 +157,15 @@ impl<'a> Injecting<'a> {
             let all = issues.iter().map(ToString::to_string).collect::<Vec<_>>();
             skip(SkipReason::InvalidConfig, all.join("; "))
         })?;
-        let copied = self.hooks.wraps().then(|| plan.copier());
+        let besides = plan.besides();
         let Some(spec) = self.pod.get_mut("spec").and_then(Value::as_object_mut) else {
             return Ok(());
         };
-        if let Some((copier, volume)) = copied {
-            append(spec, "initContainers", copier, &mut self.record);
-            append(spec, "volumes", volume, &mut self.record);
+        if self.options.shape.mask_service_account_token {
+            self.record.masked();
+        }
+        for (list, item) in besides {
+            append(spec, list, item, &mut self.record);
         }
         // Last: it delays nobody's start, and other sidecars outlive it.
         match self.mode {
@@ -254,20 +266,11 @@ impl<'a> Injecting<'a> {
     }
 
     fn warn_about_swap(&mut self) {
-        if self.options.capture != Capture::Swap {
-            return;
-        }
-        if self.mode == Mode::Ordinary {
+        if self.options.capture == Capture::Swap && self.mode == Mode::Ordinary {
             self.warnings.push(
                 "capture=swap without a native sidecar: if the app starts first and ignores the variable, it takes the port"
                     .to_owned(),
             );
-        }
-        if let Some(low) = self.ports.captured.iter().find(|port| port.proxy < 1024) {
-            self.warnings.push(format!(
-                "port {} needs sysctl net.ipv4.ip_unprivileged_port_start=0 unless the runtime sets it",
-                low.proxy
-            ));
         }
     }
 }
@@ -285,6 +288,18 @@ fn mode(options: &Options, policy: &Policy, warnings: &mut Vec<String>) -> Mode 
         (NativeSidecar::Always, _) => Mode::Native,
         (NativeSidecar::Auto, Some(version)) if version >= NATIVE_BY_DEFAULT => Mode::Native,
         (NativeSidecar::Auto | NativeSidecar::Never, _) => Mode::Ordinary,
+    }
+}
+
+fn wrap_volume(options: &Options, policy: &Policy, warnings: &mut Vec<String>) -> WrapVolume {
+    match (options.wrap_volume, policy.kubernetes) {
+        (WrapVolume::Image, Some(version)) if version < IMAGE_VOLUMES => {
+            warnings.push(format!(
+                "wrap-volume=image needs Kubernetes 1.{IMAGE_VOLUMES}, this is 1.{version}: the binary is copied"
+            ));
+            WrapVolume::Copy
+        }
+        (wanted, _) => wanted,
     }
 }
 

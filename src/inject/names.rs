@@ -39,6 +39,9 @@ pub const BINARY_VOLUME: &str = "lameduck-bin";
 /// Where that volume is mounted.
 pub const BINARY_FOLDER: &str = "/lameduck-bin";
 
+/// The empty volume that takes the place of the API's token.
+pub const NO_TOKEN_VOLUME: &str = "lameduck-no-token";
+
 /// The name of the admin port, for PodMonitors.
 pub const ADMIN_PORT: &str = "lameduck-admin";
 

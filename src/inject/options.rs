@@ -5,6 +5,7 @@
 
 mod parse;
 mod table;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,12 +16,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-pub(super) use self::parse::ANY_MACHINE;
+pub(super) use self::parse::{ANY_MACHINE, FIRST_UNPRIVILEGED};
 pub use self::table::{KEYS, Key, markdown_table};
+use self::told::{hint, shown};
 use super::{names::DOMAIN, quantity};
-
-/// How alike two keys must be for the one to be offered for the other.
-const LEAST_LIKENESS: f64 = 0.85;
 
 /// Annotations of ours that are no choices.
 const NO_CHOICES: [&str; 7] = [
@@ -32,12 +31,6 @@ const NO_CHOICES: [&str; 7] = [
     "original",
     "status",
 ];
-
-/// Values of these keys are not shown: they may hold credentials.
-const NOT_SHOWN: [&str; 2] = ["env", "security-context"];
-
-/// Values longer than this are cut in messages, which people read.
-const LONGEST_VALUE: usize = 120;
 
 /// The choices, each with its default.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +45,8 @@ pub struct Options {
     pub app_port: Option<u16>,
     /// The variable that tells it.
     pub app_port_env: String,
+    /// Whether the pod lets the sidecar listen at ports below 1024.
+    pub unprivileged_ports: bool,
     /// Where the sidecar connects to.
     pub upstream_host: UpstreamHost,
     /// The addresses at which the sidecar listens.
@@ -66,6 +61,8 @@ pub struct Options {
     pub upstream_check: UpstreamCheck,
     /// What happens to preStop hooks.
     pub prestop: Prestop,
+    /// What a wrapped hook runs our binary from.
+    pub wrap_volume: WrapVolume,
     /// Whose hooks.
     pub prestop_containers: PrestopContainers,
     /// Containers that are other people's sidecars: they have no ports to take over and no hook to hold.
@@ -111,6 +108,8 @@ pub struct Shape {
     pub run_as_user: Option<u32>,
     /// Fields of `securityContext` that differ from the restricted ones.
     pub security_context: Map<String, Value>,
+    /// Whether the API's token is kept out of it.
+    pub mask_service_account_token: bool,
 }
 
 /// `capture`.
@@ -171,6 +170,15 @@ pub enum Prestop {
     Sleep,
     /// As `auto`, and a command of the user's runs after the drain.
     Wrap,
+}
+
+/// `wrap-volume`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrapVolume {
+    /// A volume in memory, to which an init container copies it.
+    Copy,
+    /// The sidecar's image, as a volume.
+    Image,
 }
 
 /// `prestop-containers`.
@@ -316,6 +324,7 @@ impl Default for Options {
             ports: None,
             app_port: None,
             app_port_env: String::new(),
+            unprivileged_ports: false,
             upstream_host: UpstreamHost::PodIp,
             listen_host: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             admin_port: 0,
@@ -323,6 +332,7 @@ impl Default for Options {
             readiness: Readiness::Rewrite,
             upstream_check: UpstreamCheck::Tcp,
             prestop: Prestop::Auto,
+            wrap_volume: WrapVolume::Copy,
             prestop_containers: PrestopContainers::All,
             exclude_containers: Vec::new(),
             grace: Grace::Extend,
@@ -359,31 +369,9 @@ impl Shape {
             memory_limit: None,
             run_as_user: None,
             security_context: Map::new(),
+            mask_service_account_token: false,
         }
     }
-}
-
-// === helpers ===
-
-/// A value as messages may show it: no credentials, no second line, not endless.
-fn shown(key: &str, value: &str) -> String {
-    if NOT_SHOWN.contains(&key) {
-        return "{…}".to_owned();
-    }
-    let short: String = value.chars().take(LONGEST_VALUE).collect();
-    let rest = if short.len() < value.len() { "…" } else { "" };
-    let short =
-        if short.contains(char::is_control) { short.escape_debug().to_string() } else { short };
-    format!("{short}{rest}")
-}
-
-/// `: did you mean drain-timeout?`, if one of the keys is like `key`.
-fn hint(key: &str) -> String {
-    KEYS.iter()
-        .map(|known| (strsim::jaro_winkler(key, known.name), known.name))
-        .max_by(|one, other| one.0.total_cmp(&other.0))
-        .filter(|(likeness, _)| *likeness > LEAST_LIKENESS)
-        .map_or_else(String::new, |(_, name)| format!(": did you mean {name}?"))
 }
 
 #[cfg(test)]

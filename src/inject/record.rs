@@ -8,18 +8,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    CannotUndo, names,
+    CannotUndo, low_ports, names,
     pod::{self, List, Object},
 };
 
 /// Lists and maps that items are added to: while others have items in them, they are not taken away.
-const COLLECTIONS: [&str; 8] = [
+const COLLECTIONS: [&str; 10] = [
     "annotations",
     "containers",
     "env",
     "initContainers",
     "labels",
     "metadata",
+    "securityContext",
+    "sysctls",
     "volumeMounts",
     "volumes",
 ];
@@ -52,6 +54,12 @@ pub(super) struct Record {
     /// Whether containers were given our binary.
     #[serde(default, skip_serializing_if = "is_false")]
     wrapped: bool,
+    /// Whether the sidecar was given an empty volume instead of the API's token.
+    #[serde(default, skip_serializing_if = "is_false")]
+    masked: bool,
+    /// Whether the pod was given the sysctl for ports below 1024.
+    #[serde(default, skip_serializing_if = "is_false")]
+    opened: bool,
 }
 
 // === impl Record ===
@@ -126,9 +134,39 @@ impl Record {
         self.wrapped = true;
     }
 
+    /// Notes that the API's token is kept out.
+    pub(super) const fn masked(&mut self) {
+        self.masked = true;
+    }
+
+    /// Notes that the sysctl for ports below 1024 is added.
+    pub(super) const fn opened(&mut self) {
+        self.opened = true;
+    }
+
     /// As the annotation's text.
     pub(super) fn to_text(&self) -> String {
         serde_json::to_string(self).expect("must work: it is made of JSON")
+    }
+
+    /// Takes what was added out of `spec`, and gives its fields their values again.
+    fn undo_spec(&self, spec: &mut Object) {
+        take_out(spec, "initContainers", &[names::CONTAINER]);
+        take_out(spec, "containers", &[names::CONTAINER]);
+        if self.wrapped {
+            take_out(spec, "initContainers", &[names::COPIER]);
+            take_out(spec, "volumes", &[names::BINARY_VOLUME]);
+        }
+        if self.masked {
+            take_out(spec, "volumes", &[names::NO_TOKEN_VOLUME]);
+        }
+        if let (true, Some(Value::Object(context))) = (self.opened, spec.get_mut("securityContext"))
+        {
+            take_out(context, "sysctls", &[low_ports::SYSCTL]);
+        }
+        for (field, value) in &self.spec {
+            spec.insert(field.clone(), value.clone());
+        }
     }
 
     fn note_missing(&mut self, path: String, is_null: bool) {
@@ -199,15 +237,7 @@ pub(super) fn undo(pod: &Value) -> Result<Value, CannotUndo> {
     let record = Record::of(pod)?;
     let mut pod = pod.clone();
     if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
-        take_out(spec, "initContainers", &[names::CONTAINER]);
-        take_out(spec, "containers", &[names::CONTAINER]);
-        if record.wrapped {
-            take_out(spec, "initContainers", &[names::COPIER]);
-            take_out(spec, "volumes", &[names::BINARY_VOLUME]);
-        }
-        for (field, value) in &record.spec {
-            spec.insert(field.clone(), value.clone());
-        }
+        record.undo_spec(spec);
     }
     for container in pod::containers_mut(&mut pod, List::Containers) {
         if record.wrapped {
@@ -300,6 +330,7 @@ fn parent_of<'a>(pod: &'a mut Value, path: &str) -> Option<&'a mut Object> {
     match path.split_once('/') {
         None if path == "pod" => pod.as_object_mut(),
         None => pod.get_mut(path)?.as_object_mut(),
+        Some(("spec", field)) => pod.get_mut("spec")?.get_mut(field)?.as_object_mut(),
         Some((_, container)) => {
             let mut containers = pod::containers_mut(pod, List::Containers);
             containers.find(|one| pod::name(one) == container)

@@ -1,6 +1,7 @@
-//! Pure. The sidecar's container, and the one that copies the binary for wrapped hooks.
+//! Pure. The sidecar's container, and what a pod needs besides: the volumes, and the container that copies the binary for
+//! wrapped hooks.
 //!
-//! Nothing in it needs a privilege, a volume or a fixed user: it passes Pod Security "restricted" and OpenShift's
+//! Nothing in it needs a privilege or a fixed user, and by default no volume: it passes Pod Security "restricted" and OpenShift's
 //! restricted-v2 as it is.
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     grace::{Times, in_seconds},
     names,
-    options::{Capture, Options, Prestop, Shape, UpstreamCheck, UpstreamHost},
+    options::{Capture, Options, Prestop, Shape, UpstreamCheck, UpstreamHost, WrapVolume},
     pod::Object,
     ports::{Captured, Ports},
     quantity,
@@ -33,6 +34,10 @@ const NOT_ROOT: u32 = 65532;
 /// The least CPU in a Guaranteed pod: what is requested is the limit there, and with the 10m of other pods the proxy
 /// would be let run for 1 ms of every 100 (the period of the kernel's CFS quota).
 const GUARANTEED_CPU: &str = "100m";
+
+/// Where the API's token is: the admission plugin mounts it into every container that has no mount just there
+/// (`DefaultAPITokenMountPath` of `k8s.io/kubernetes/plugin/pkg/admission/serviceaccount`).
+const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// How the sidecar is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +103,9 @@ impl Plan<'_> {
             json!([{ "name": names::ADMIN_PORT, "containerPort": admin, "protocol": "TCP" }]),
         );
         put("env", self.env()?);
+        if let Some(mount) = self.mask() {
+            put("volumeMounts", json!([mount]));
+        }
         if self.mode == Mode::Native {
             // The next container starts when this one listens. The app is not asked: it starts after us.
             put("startupProbe", probe("/livez", admin, 1, 60));
@@ -112,24 +120,57 @@ impl Plan<'_> {
         Ok(Value::Object(container))
     }
 
-    /// The init container that copies the binary to where the app's containers can run it, and its volume.
-    pub(super) fn copier(&self) -> (Value, Value) {
+    /// What the pod needs besides, each with the list of `spec` that it goes to.
+    pub(super) fn besides(&self) -> Vec<(&'static str, Value)> {
+        let mut besides = Vec::new();
+        if self.hooks.wraps() {
+            match self.options.wrap_volume {
+                WrapVolume::Copy => besides.push(("initContainers", self.copier())),
+                WrapVolume::Image => {}
+            }
+            besides.push(("volumes", self.binary_volume()));
+        }
+        if self.options.shape.mask_service_account_token {
+            besides.push(("volumes", in_memory(names::NO_TOKEN_VOLUME, "1Mi")));
+        }
+        besides
+    }
+
+    /// The init container that copies the binary to where the app's containers can run it.
+    fn copier(&self) -> Value {
         let Shape { image, image_pull_policy, .. } = &self.options.shape;
-        let container = json!({
+        let binary = json!({ "name": names::BINARY_VOLUME, "mountPath": names::BINARY_FOLDER });
+        let mounts: Vec<Value> = std::iter::once(binary).chain(self.mask()).collect();
+        json!({
             "name": names::COPIER,
             "image": image,
             "imagePullPolicy": image_pull_policy,
             "args": ["copy", "--to", format!("{}/lameduck", names::BINARY_FOLDER)],
-            "volumeMounts": [{ "name": names::BINARY_VOLUME, "mountPath": names::BINARY_FOLDER }],
+            "volumeMounts": mounts,
             "securityContext": self.security_context(),
             "resources": self.resources(),
-        });
-        // In memory, because a volume on disk would keep cluster-autoscaler from removing the node.
-        let volume = json!({
-            "name": names::BINARY_VOLUME,
-            "emptyDir": { "medium": "Memory", "sizeLimit": "32Mi" },
-        });
-        (container, volume)
+        })
+    }
+
+    /// The volume that the app's containers run the binary from. An image's root is the volume's, and there it is called
+    /// `lameduck`, as in the one that it is copied to.
+    fn binary_volume(&self) -> Value {
+        let Shape { image, image_pull_policy, .. } = &self.options.shape;
+        // Files in it may be executed: that such mounts are `noexec` is not asked of runtimes any more (kubernetes#135775).
+        match self.options.wrap_volume {
+            WrapVolume::Copy => in_memory(names::BINARY_VOLUME, "32Mi"),
+            WrapVolume::Image => json!({
+                "name": names::BINARY_VOLUME,
+                "image": { "reference": image, "pullPolicy": image_pull_policy },
+            }),
+        }
+    }
+
+    /// The mount of nothing where the API's token would be.
+    fn mask(&self) -> Option<Value> {
+        let (name, path) = (names::NO_TOKEN_VOLUME, TOKEN_FOLDER);
+        let mount = json!({ "name": name, "mountPath": path, "readOnly": true });
+        self.options.shape.mask_service_account_token.then_some(mount)
     }
 
     /// Its own preStop hook: the pod goes away.
@@ -276,6 +317,11 @@ impl Plan<'_> {
 }
 
 // === helpers ===
+
+/// In memory, because a volume on disk would keep cluster-autoscaler from removing the node (its PR 5551).
+fn in_memory(name: &str, size: &str) -> Value {
+    json!({ "name": name, "emptyDir": { "medium": "Memory", "sizeLimit": size } })
+}
 
 fn probe(path: &str, admin: u16, period: u32, failures: u32) -> Value {
     json!({

@@ -1,5 +1,6 @@
 //! What an injection does to a pod, rule by rule. Whole pods, before and after, are the goldens of `tests/inject`.
 
+mod asked_for;
 mod choices;
 mod edits;
 mod generated;

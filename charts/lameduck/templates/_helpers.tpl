@@ -202,6 +202,7 @@ invalidConfig: {{ .Values.webhook.invalidConfig }}
     "image-pull-policy" (default .Values.image.pullPolicy (default dict $proxy.image).pullPolicy)
     "native-sidecar" (toString $proxy.nativeSidecar)
     "capture" $proxy.capture
+    "unprivileged-ports" (toString $proxy.unprivilegedPorts)
     "admin-port" (include "lameduck.whole" $proxy.adminPort)
     "proxy-port-base" (include "lameduck.whole" $proxy.portBase)
     "upstream-host" $proxy.upstreamHost
@@ -214,6 +215,7 @@ invalidConfig: {{ .Values.webhook.invalidConfig }}
     "readiness-on-termination" $proxy.readiness.onTermination
     "upstream-check" $proxy.readiness.upstreamCheck
     "prestop" (include "lameduck.orOff" $proxy.prestop.mode)
+    "wrap-volume" $proxy.prestop.wrapVolume
     "prestop-exclude-containers" (join "," (default list $proxy.prestop.excludeContainers))
     "prestop-containers" (kindIs "string" $proxy.prestop.containers | ternary $proxy.prestop.containers (join "," $proxy.prestop.containers))
 -}}

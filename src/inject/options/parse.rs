@@ -39,7 +39,7 @@ const PODS_OWN: [&str; 3] = ["POD_IP", "POD_NAME", "POD_NAMESPACE"];
 const LAST_USER: u32 = i32::MAX.unsigned_abs();
 
 /// Ports below it are for root, which the sidecar is not.
-const FIRST_UNPRIVILEGED: u16 = 1024;
+pub(in crate::inject) const FIRST_UNPRIVILEGED: u16 = 1024;
 
 /// Any machine will do: no choice is judged by it.
 pub(in crate::inject) const ANY_MACHINE: Facts = Facts { fd_limit: 1 << 16, cpus: 1 };
@@ -69,6 +69,10 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, St
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         format!("one of {}", names.join(", "))
     })
+}
+
+pub(super) fn whether(text: &str) -> Result<bool, String> {
+    choice(text, &[("true", true), ("false", false)])
 }
 
 pub(super) fn capture(text: &str) -> Result<Capture, String> {

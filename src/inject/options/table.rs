@@ -10,12 +10,12 @@ use super::{
     parse::{
         capture, choice, container_name, duration, grace, image, list, own_port, policy, port,
         port_refs, prestop_containers, quantity, secrets, security_context, user, variable,
-        variables,
+        variables, whether,
     },
 };
 use crate::{
     config::vars::{self, Var},
-    inject::options::{NativeSidecar, Prestop, Readiness, UpstreamCheck, UpstreamHost},
+    inject::options::{NativeSidecar, Prestop, Readiness, UpstreamCheck, UpstreamHost, WrapVolume},
 };
 
 /// One key.
@@ -60,6 +60,9 @@ keys! {
     "app-port-env", Some("PORT"), None,
         "with `swap`: the environment variable that tells the app",
         |o, v| o.app_port_env = variable(v)?;
+    "unprivileged-ports", Some("false"), None,
+        "with `swap`: `true` = where the sidecar takes a port below 1024 the pod gets the sysctl `net.ipv4.ip_unprivileged_port_start`, which lets it – and every container of the pod – listen there without being root; it does nothing for other ports, and where the pod sets that sysctl itself",
+        |o, v| o.unprivileged_ports = whether(v)?;
     "upstream-host", Some("pod-ip"), Some(&vars::UPSTREAM_HOST),
         "`pod-ip`, or `127.0.0.1` for an app that listens on loopback only",
         |o, v| o.upstream_host = choice(v, &[("pod-ip", UpstreamHost::PodIp), ("127.0.0.1", UpstreamHost::Loopback)])?;
@@ -120,6 +123,9 @@ keys! {
     "prestop", Some("auto"), Some(&vars::USER_PRESTOP),
         "`auto` = the sidecar holds the containers' preStop hooks until the drain is over, and a command of yours stays; `wrap` = it runs after the drain; `sleep` = kubelet sleeps for the whole budget instead of asking; `off` = hooks are left alone",
         |o, v| o.prestop = choice(v, &[("auto", Prestop::Auto), ("wrap", Prestop::Wrap), ("sleep", Prestop::Sleep), ("off", Prestop::Off)])?;
+    "wrap-volume", Some("copy"), None,
+        "with `wrap`: where the command finds our binary: `copy` = an init container copies it to a volume in memory; `image` = the sidecar's image is a volume, from Kubernetes 1.35 on",
+        |o, v| o.wrap_volume = choice(v, &[("copy", WrapVolume::Copy), ("image", WrapVolume::Image)])?;
     "prestop-containers", Some("all"), None,
         "whose hooks: `all`, `captured` = of the containers whose ports are taken over, or names",
         |o, v| o.prestop_containers = prestop_containers(v)?;
@@ -159,6 +165,9 @@ keys! {
     "security-context", None, None,
         "fields of the sidecar's `securityContext` over the restricted ones, as JSON",
         |o, v| o.shape.security_context = security_context(v)?;
+    "mask-service-account-token", Some("false"), None,
+        "`true` = the sidecar does not get the pod's token for the Kubernetes API, which it has no use for: an empty volume is mounted in its place",
+        |o, v| o.shape.mask_service_account_token = whether(v)?;
     "log-level", Some("info"), Some(&vars::LOG),
         "what the sidecar logs",
         |o, v| o.pass(&vars::LOG, v)?;

@@ -14,20 +14,19 @@ fn port() -> impl Strategy<Value = Value> {
         "http", "web", "http-b", "metrics", "grpc", "h2c", "redis",
     ]));
     let protocol = option::of(prop::sample::select(vec!["TCP", "UDP"]));
-    (name, 1_u16..20_000, protocol, option::of(1_u16..100)).prop_map(
-        |(name, number, protocol, host)| {
-            let mut port = json!({ "containerPort": number });
-            let mut put = |key: &str, value: Option<Value>| {
-                if let Some(value) = value {
-                    port[key] = value;
-                }
-            };
-            put("name", name.map(Value::from));
-            put("protocol", protocol.map(Value::from));
-            put("hostPort", host.map(Value::from));
-            port
-        },
-    )
+    let number = prop_oneof![1 => 1_u16..1_024, 2 => 1_024_u16..20_000];
+    (name, number, protocol, option::of(1_u16..100)).prop_map(|(name, number, protocol, host)| {
+        let mut port = json!({ "containerPort": number });
+        let mut put = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                port[key] = value;
+            }
+        };
+        put("name", name.map(Value::from));
+        put("protocol", protocol.map(Value::from));
+        put("hostPort", host.map(Value::from));
+        port
+    })
 }
 
 fn probe() -> impl Strategy<Value = Value> {
@@ -136,10 +135,40 @@ fn annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
     )
 }
 
+/// What is done only for pods that ask for it, and what it takes to have an effect.
+fn asked_for() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+    vec(
+        prop::sample::select(vec![
+            ("capture", "swap"),
+            ("unprivileged-ports", "true"),
+            ("prestop", "wrap"),
+            ("wrap-volume", "image"),
+            ("mask-service-account-token", "true"),
+        ]),
+        0..4,
+    )
+}
+
+/// What a pod says of itself, in every form that "nothing" has.
+fn security_context() -> impl Strategy<Value = Option<Value>> {
+    option::of(prop::sample::select(vec![
+        json!(null),
+        json!({}),
+        json!({ "runAsUser": 0, "sysctls": null }),
+        json!({ "sysctls": [], "fsGroup": 1 }),
+        json!({ "sysctls": [{ "name": "kernel.shm_rmid_forced", "value": "1" }] }),
+        json!({ "sysctls": [{ "name": "net.ipv4.ip_unprivileged_port_start", "value": "500" }] }),
+        json!({ "sysctls": "nonsense" }),
+        json!("nonsense"),
+    ]))
+}
+
 prop_compose! {
     fn pod()(
         containers in (1_usize..4).prop_flat_map(|n| (0..n).map(container).collect::<Vec<_>>()),
         annotations in annotations(),
+        asked_for in asked_for(),
+        security_context in security_context(),
         own_annotation in any::<bool>(),
         labels in option::of(Just(json!({ "app": "web" }))),
         grace in option::of(0_u64..100),
@@ -156,12 +185,13 @@ prop_compose! {
         if let Some(grace) = grace { spec["terminationGracePeriodSeconds"] = json!(grace); }
         if let Some(secrets) = secrets { spec["imagePullSecrets"] = secrets; }
         if let Some(restart) = restart { spec["restartPolicy"] = json!(restart); }
+        if let Some(context) = security_context { spec["securityContext"] = context; }
         let mut pod = json!({ "spec": spec });
         if metadata {
             pod["metadata"] = json!({});
             if let Some(labels) = labels { pod["metadata"]["labels"] = labels; }
             if own_annotation { pod["metadata"]["annotations"] = json!({ "own": "kept" }); }
-            pod = super::with(pod, &annotations);
+            pod = super::with(super::with(pod, &annotations), &asked_for);
         }
         pod
     }
@@ -216,10 +246,30 @@ proptest! {
 }
 
 #[test]
-fn most_generated_pods_are_injected() {
+fn most_generated_pods_are_injected_and_some_get_all_there_is() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
-    let pods = (0..200).map(|_| pod().new_tree(&mut runner).unwrap().current());
-    let injected = pods.filter(|pod| inject(pod, &ASKED, &policy(36)).is_ok()).count();
-    assert!(injected > 60, "only {injected} of 200: the property above would say little");
+    let pods: Vec<Value> =
+        (0..400).map(|_| pod().new_tree(&mut runner).unwrap().current()).collect();
+    let injected: Vec<Value> = pods
+        .iter()
+        .filter_map(|pod| Some(inject(pod, &ASKED, &policy(36)).ok()?.pod["spec"].clone()))
+        .collect();
+    assert!(injected.len() > 120, "only {}: the property above would say little", injected.len());
+    let volumes = |spec: &Value, name: &str, kind: &str| {
+        let mut volumes = spec["volumes"].as_array().into_iter().flatten();
+        volumes.any(|volume| volume["name"] == name && volume.get(kind).is_some())
+    };
+    let opened = json!({ "name": "net.ipv4.ip_unprivileged_port_start", "value": "0" });
+    let counts = [
+        injected.iter().filter(|spec| volumes(spec, "lameduck-bin", "emptyDir")).count(),
+        injected.iter().filter(|spec| volumes(spec, "lameduck-bin", "image")).count(),
+        injected.iter().filter(|spec| volumes(spec, "lameduck-no-token", "emptyDir")).count(),
+        injected
+            .iter()
+            .filter_map(|spec| spec["securityContext"]["sysctls"].as_array())
+            .filter(|sysctls| sysctls.contains(&opened))
+            .count(),
+    ];
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
