@@ -2,10 +2,13 @@
 //!
 //! Not here: changing the pod; that is [`super::rewrite`].
 
+mod auxiliary;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+pub(super) use self::auxiliary::{only_auxiliary, sounds_auxiliary};
 use super::{
     Skip, SkipReason,
     decide::skip,
@@ -242,7 +245,7 @@ fn sounds_like_http(name: &str) -> bool {
 }
 
 /// `redis`, `tcp-admin`; and wherever it stands, what means TLS: `admin-https`, `webhook-server`.
-fn is_of_another_protocol(name: &str) -> bool {
+pub(super) fn is_of_another_protocol(name: &str) -> bool {
     OTHER_PROTOCOLS.iter().any(|other| name.starts_with(other))
         || name.split('-').any(|part| OVER_TLS.contains(&part))
 }
