@@ -129,8 +129,10 @@ pub fn check(manifests: &Manifests<'_>, policy: &Policy) -> Result<Checked, NoPo
     check.namespaces();
     check.others();
     let counts = check.counts;
-    let notes =
-        if counts.injected + counts.not_injected > 0 { cluster.missing() } else { Vec::new() };
+    let mut notes: Vec<String> = cluster.cut().into_iter().collect();
+    if counts.injected + counts.not_injected > 0 {
+        notes.extend(cluster.missing());
+    }
     Ok(Checked { findings: check.findings.finish(), counts, notes })
 }
 
@@ -171,14 +173,14 @@ impl<'m> Check<'m> {
             Ok(injection) => {
                 let first = self.ahead.of(self.cluster, pod, &injection.pod);
                 let fact = self.missed(pod, &asked).after(first);
-                self.not_injected(pod, fact);
+                self.not_injected(pod, fact, would_warn(&injection));
             }
             Err(Skip { reason: SkipReason::OptedOut, .. }) => self.counts.not_asking += 1,
             Err(Skip { reason: SkipReason::NotRequested, .. }) => self.not_asking(pod, label),
             Err(skip) => {
                 let fact = Fact::new(State::NotInjected, skip.reason.name(), skip.to_string());
                 let advice = Advice::Say(advice::about(skip.reason, pod.object));
-                self.not_injected(pod, fact.with(advice));
+                self.not_injected(pod, fact.with(advice), None);
             }
         }
     }
@@ -210,7 +212,7 @@ impl<'m> Check<'m> {
 
     // === pods without a sidecar ===
 
-    fn not_injected(&mut self, pod: &Pod<'_>, fact: Fact) {
+    fn not_injected(&mut self, pod: &Pod<'_>, fact: Fact, noted: Option<Fact>) {
         self.counts.not_injected += 1;
         let said = pod::annotation(pod.object, names::SKIPPED);
         // What it says now is said already.
@@ -226,7 +228,8 @@ impl<'m> Check<'m> {
         };
         let by_number =
             by_number.into_iter().map(|what| Fact::new(State::Noted, "by-number", what));
-        self.say(pod, None, std::iter::once(fact).chain(said).chain(by_number).collect());
+        let facts = std::iter::once(fact).chain(said).chain(by_number).chain(noted);
+        self.say(pod, None, facts.collect());
     }
 
     /// A pod that would be injected, and was not.
@@ -251,7 +254,7 @@ impl<'m> Check<'m> {
             let what = format!("its annotation {}: enabled has no effect", names::INJECT);
             let advice = "make it a label of the pod template, or of the namespace".to_owned();
             let fact = Fact::new(State::Ineffective, "annotation", what);
-            self.not_injected(pod, fact.with(Advice::Say(advice)));
+            self.not_injected(pod, fact.with(Advice::Say(advice)), None);
             return;
         }
         let chosen = marks::ours(pod.object);
@@ -262,7 +265,7 @@ impl<'m> Check<'m> {
             );
             let advice = "label its pod template, or the namespace, lameduck.dev/inject: enabled";
             let fact = Fact::new(State::Ineffective, "not-requested", what);
-            self.not_injected(pod, fact.with(Advice::Say(advice.to_owned())));
+            self.not_injected(pod, fact.with(Advice::Say(advice.to_owned())), None);
             return;
         }
         let is_excluded =
@@ -286,6 +289,12 @@ impl<'m> Check<'m> {
             }
         }
     }
+}
+
+/// What an injection says of a pod that it is still to be done to.
+fn would_warn(injection: &Injection) -> Option<Fact> {
+    let what = format!("its injection will warn: {}", injection.warnings.join("; "));
+    (!injection.warnings.is_empty()).then(|| Fact::new(State::Noted, "would-warn", what))
 }
 
 impl fmt::Display for NoPods {

@@ -6,13 +6,16 @@
 
 pub mod apply;
 pub mod json;
+pub mod live;
 pub mod marks;
+pub mod missed;
 pub mod named;
 pub mod objects;
 pub mod pods;
 pub mod policies;
 pub mod read;
 pub mod reading;
+pub mod reference;
 pub mod refusals;
 pub mod render;
 pub mod report;

@@ -2,12 +2,14 @@
 //!
 //! Not here: which numbers are free ([`numbers`]), and changing the pod ([`super::rewrite`]).
 
+mod auxiliary;
 mod numbers;
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+pub(super) use self::auxiliary::{only_auxiliary, sounds_auxiliary};
 use self::numbers::{next_free, used};
 use super::{
     Skip, SkipReason,
@@ -256,7 +258,7 @@ fn sounds_like_http(name: &str) -> bool {
 }
 
 /// `redis`, `tcp-admin`; and wherever it stands, what means TLS: `admin-https`, `webhook-server`.
-fn is_of_another_protocol(name: &str) -> bool {
+pub(super) fn is_of_another_protocol(name: &str) -> bool {
     OTHER_PROTOCOLS.iter().any(|other| name.starts_with(other))
         || name.split('-').any(|part| OVER_TLS.contains(&part))
 }

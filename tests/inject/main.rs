@@ -47,6 +47,14 @@ const TESTS: &[(&str, fn())] = &[
         "strict_writes_nothing_if_something_was_skipped",
         streams::strict_writes_nothing_if_something_was_skipped,
     ),
+    (
+        "strict_takes_a_rollout_for_what_it_refers_to",
+        streams::strict_takes_a_rollout_for_what_it_refers_to,
+    ),
+    (
+        "objects_of_a_cluster_that_apply_would_mix_are_told",
+        streams::of_a_cluster_that_apply_would_mix_are_told,
+    ),
     ("wrong_usage_is_64", streams::wrong_usage_is_64),
     (
         "only_labelled_goes_by_the_label_and_the_namespace",

@@ -145,6 +145,84 @@ pub fn strict_writes_nothing_if_something_was_skipped() {
     assert_eq!(lameduck("inject --strict --only-labelled", POD).code, 0);
 }
 
+/// A Rollout that refers to a Deployment has no template; the Deployment is injected where it is.
+pub fn strict_takes_a_rollout_for_what_it_refers_to() {
+    let rollout = |kind: &str, version: &str| {
+        format!(
+            "---\napiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {{name: r}}\nspec: {{workloadRef: {{apiVersion: \
+             {version}, kind: {kind}, name: web}}}}\n"
+        )
+    };
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  template:\n    spec: {containers: \
+                      [{name: a, image: i, ports: [{name: http, containerPort: 8080}]}]}\n";
+    let of_deployment = rollout("Deployment", "apps/v1");
+    let elsewhere = deployment.replace("{name: web}", "{name: web, namespace: other}");
+    let absent = "its pods are those of deployment/web, which is not among these manifests: inject it where it is\n";
+    for (stream, code, told) in [
+        (
+            format!("{deployment}{of_deployment}"),
+            0,
+            "its pods are those of deployment/web, which is told here for itself\n",
+        ),
+        (of_deployment.clone(), 0, absent),
+        (format!("{elsewhere}{of_deployment}"), 0, absent),
+        (
+            rollout("PodTemplate", "v1"),
+            2,
+            "its pods are those of podtemplate/web, which is of no kind that can be injected\n",
+        ),
+        (of_deployment.replace("workloadRef", "x"), 2, "it has no spec.template\n"),
+    ] {
+        let ran = lameduck("inject --strict", &stream);
+        assert_eq!(ran.code, code, "{}", ran.err);
+        assert!(
+            ran.err.contains(&format!("rollout/r: skipped: no-template: {told}")),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+pub fn of_a_cluster_that_apply_would_mix_are_told() {
+    let object = |kind: &str, name: &str, metadata: &str| {
+        format!(
+            "---\napiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}, {metadata}}}\nspec:\n  template:\n    spec: {{containers: \
+             [{{name: a, image: i, ports: [{{name: http, containerPort: 8080}}]}}]}}\n"
+        )
+    };
+    let applied = "annotations: {kubectl.kubernetes.io/last-applied-configuration: '{}'}";
+    let told = "not made by kubectl apply: write";
+    for metadata in ["uid: 8b1f", "resourceVersion: '7'"] {
+        let live = object("Deployment", "a", metadata);
+        let ran = lameduck("inject", &live).ok();
+        assert!(
+            ran.err.contains(
+                "warning: deployment/a: it was not made by kubectl apply: write it back with kubectl replace, apply would \
+                 mix the old ports with the new\n"
+            ),
+            "{}",
+            ran.err
+        );
+        // What was taken out of it is taken over the old ports, too.
+        assert!(lameduck("uninject", &ran.out).ok().err.contains(told));
+        assert!(!lameduck("inject", &ran.out).ok().err.contains(told));
+        let applied = object("Deployment", "a", &format!("{metadata}, {applied}"));
+        assert!(!lameduck("inject", &applied).ok().err.contains(told));
+        let skipped = live.replace("http,", "redis,");
+        assert!(!lameduck("inject", &skipped).ok().err.contains(told));
+    }
+    assert!(!lameduck("inject", &object("Deployment", "a", "labels: {}")).ok().err.contains(told));
+    let live = |kind, name| object(kind, name, "uid: '1'");
+    let three = live("Deployment", "a") + &live("StatefulSet", "b") + &live("DaemonSet", "c");
+    let ran = lameduck("inject", &three).ok();
+    assert_eq!(ran.err.matches(told).count(), 1, "{}", ran.err);
+    assert!(ran.err.contains("it and 2 other objects were not made"), "{}", ran.err);
+    // Neither can be changed where it is.
+    let pod = POD.replace("{name: a}", "{name: a, uid: x}");
+    let job = live("Job", "a").replace("apps/v1", "batch/v1");
+    assert!(!lameduck("inject", &(pod + &job)).ok().err.contains(told));
+}
+
 pub fn wrong_usage_is_64() {
     for line in [
         "inject --kube-version 2",

@@ -54,8 +54,8 @@ pub struct InjectArgs {
     /// A file that holds the token, which other users of this machine see on a command line
     #[arg(long, value_name = "FILE", conflicts_with = "hook_token")]
     pub hook_token_file: Option<PathBuf>,
-    /// Write nothing and fail if something was skipped, unless it opted out, was not asked for, or has the sidecar
-    /// already
+    /// Write nothing and fail if something was skipped, unless it opted out, was not asked for, has the sidecar already,
+    /// or is a Rollout that refers to another workload
     #[arg(long)]
     pub strict: bool,
     /// yaml = turn JSON into YAML; json = one JSON object, a List if there are several; by default as they came

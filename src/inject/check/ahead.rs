@@ -10,9 +10,11 @@ use super::{
 };
 use crate::inject::{
     manifest::{
+        missed::{self, Service},
         objects::{items, selects, text},
         pods::Pods,
-        policies, services,
+        policies,
+        services::{self, Target},
     },
     pod::{self, List},
 };
@@ -50,10 +52,12 @@ impl Ahead {
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let then = Pods::new(owner, Some(pod.namespace), pod.object, injected);
+        let then = Pods::new(owner, Some(pod.namespace), pod.object, injected)
+            .in_namespace(cluster.labels(pod.namespace));
         // What would cut them off comes first.
         let mut found = policies(cluster, &then);
         found.extend(self.services(cluster, &then));
+        found.extend(missed(cluster, &then));
         self.known.insert(key, found.clone());
         found
     }
@@ -79,6 +83,22 @@ impl Ahead {
         all.remove(0);
         found
     }
+}
+
+/// Services that lead to ports which the sidecar will not take over.
+fn missed(cluster: &Cluster<'_>, then: &Pods) -> Vec<String> {
+    let namespace = then.namespace.as_deref();
+    let objects: Vec<&Value> = cluster.services_of(namespace.unwrap_or_default()).collect();
+    let services: Vec<_> = objects
+        .iter()
+        .enumerate()
+        .map(|(place, object)| Service { place, object, namespace })
+        .collect();
+    let missed = missed::missed(&services, then);
+    let told = missed
+        .iter()
+        .map(|missed| format!("look at {}: {missed}", named("service", objects[missed.place])));
+    told.collect()
 }
 
 fn policies(cluster: &Cluster<'_>, then: &Pods) -> Vec<String> {
@@ -112,11 +132,10 @@ pub(super) fn by_number(cluster: &Cluster<'_>, pod: &Pod<'_>) -> Vec<String> {
         if !selects(selector, labels) || text(service, "/spec/type") == Some("ExternalName") {
             continue;
         }
-        let targets =
-            items(service, "/spec/ports").filter_map(|port| match port.get("targetPort") {
-                None | Some(Value::Null) => port.get("port")?.as_u64(),
-                Some(target) => target.as_u64(),
-            });
+        let targets = items(service, "/spec/ports").filter_map(|port| match Target::of(port)? {
+            Target::Name(_) => None,
+            Target::Number(number) => Some(number),
+        });
         let numbers: Vec<String> = targets
             .filter(|number| is_declared(*number))
             .map(|number| number.to_string())

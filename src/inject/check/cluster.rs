@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     NoPods,
     moment::{self, Moment},
-    owner::Owner,
+    owner::{Held, Owner},
 };
 use crate::inject::{
     kubernetes,
     manifest::{
         Manifests,
-        objects::{Role, items, objects, text},
+        objects::{Object, Role, items, objects, text},
         pods::{DEFAULT_NAMESPACE, Pods},
     },
     names, pod,
@@ -42,6 +42,10 @@ pub(super) struct Cluster<'m> {
     /// What lists without objects are lists of: `Service`, or nothing if they don't say.
     empty_lists: Vec<&'m str>,
     has_text: bool,
+    /// Whether a list says itself that it is not whole.
+    is_cut: bool,
+    /// Workloads that do not replace their pods when they are told to, by namespace and name.
+    held: HashMap<(&'m str, String), Held>,
 }
 
 /// A pod.
@@ -50,6 +54,14 @@ pub(super) struct Pod<'m> {
     pub(super) object: &'m Value,
     pub(super) namespace: &'m str,
     pub(super) name: &'m str,
+}
+
+/// What tells an object from all others.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Identity<'m> {
+    /// By kind, namespace and name.
+    Name(String, Role, &'m str, &'m str),
+    Uid(&'m str),
 }
 
 /// What a namespace says of its pods.
@@ -68,8 +80,11 @@ pub(super) enum Label<'m> {
 impl<'m> Cluster<'m> {
     pub(super) fn of(manifests: &'m Manifests<'_>) -> Self {
         let mut cluster = Self::default();
+        // The same file twice, or the same pod in two lists.
+        let mut seen = HashSet::new();
         for document in &manifests.documents {
             cluster.has_text |= !document.value.is_object() && !document.value.is_null();
+            cluster.is_cut |= is_cut(&document.value);
             let found = objects(&document.value);
             if found.is_empty() {
                 let kind = text(&document.value, "/kind");
@@ -77,43 +92,46 @@ impl<'m> Cluster<'m> {
             }
             for object in found {
                 let value = object.of(&document.value);
-                *cluster.kinds.entry(object.kind.clone()).or_default() += 1;
-                cluster.now = cluster.now.max(moment::newest(value));
-                match object.role {
-                    Role::Namespace => {
-                        cluster
-                            .namespaces
-                            .extend(text(value, "/metadata/name").map(|name| (name, value)));
-                    }
-                    Role::NetworkPolicy => cluster.policies.push(value),
-                    Role::Node => {
-                        let version = text(value, "/status/nodeInfo/kubeletVersion");
-                        let version = version.and_then(kubernetes::minor);
-                        cluster.kubelets.push(version);
-                        cluster.nodes.extend(text(value, "/metadata/name").zip(version));
-                    }
-                    Role::Other => {
-                        if object.kind == "MutatingWebhookConfiguration" {
-                            cluster.excluded.extend(excluded(value));
-                        }
-                    }
-                    Role::Service => cluster.services.push(value),
-                    Role::Workload { template: "", .. } => cluster.pods.push(Pod::of(value)),
-                    Role::Workload { template, .. } => {
-                        let name = format!(
-                            "{}/{}",
-                            object.kind.to_lowercase(),
-                            text(value, "/metadata/name").unwrap_or("(no name)")
-                        );
-                        if object.kind == "Job" {
-                            cluster.add_job(value);
-                        }
-                        cluster.workloads.push((name, value, template));
-                    }
+                let identity = identity(&object, value);
+                if identity.is_none_or(|identity| seen.insert(identity)) {
+                    cluster.add(object, value);
                 }
             }
         }
         cluster
+    }
+
+    fn add(&mut self, object: Object, value: &'m Value) {
+        self.now = self.now.max(moment::newest(value));
+        match object.role {
+            Role::Namespace => {
+                self.namespaces.extend(text(value, "/metadata/name").map(|name| (name, value)));
+            }
+            Role::NetworkPolicy => self.policies.push(value),
+            Role::Node => {
+                let version = text(value, "/status/nodeInfo/kubeletVersion");
+                let version = version.and_then(kubernetes::minor);
+                self.kubelets.push(version);
+                self.nodes.extend(text(value, "/metadata/name").zip(version));
+            }
+            Role::Other => {
+                if object.kind == "MutatingWebhookConfiguration" {
+                    self.excluded.extend(excluded(value));
+                }
+            }
+            Role::Service => self.services.push(value),
+            Role::Workload { template: "", .. } => self.pods.push(Pod::of(value)),
+            Role::Workload { template, .. } => {
+                let name = named(&object.kind.to_lowercase(), value);
+                if object.kind == "Job" {
+                    self.add_job(value);
+                }
+                let held = Held::of(&object.kind, value);
+                self.held.extend(held.map(|held| ((namespace(value), name.clone()), held)));
+                self.workloads.push((name, value, template));
+            }
+        }
+        *self.kinds.entry(object.kind).or_default() += 1;
     }
 
     fn add_job(&mut self, job: &'m Value) {
@@ -127,6 +145,9 @@ impl<'m> Cluster<'m> {
     /// Who made a pod, as far as the input tells.
     pub(super) fn owner(&self, pod: &Pod<'_>) -> Owner {
         let owner = Owner::of(pod.object);
+        if let Some(held) = self.held.get(&(pod.namespace, owner.to_string())) {
+            return owner.held(*held);
+        }
         let known = owner.job().and_then(|job| self.jobs.get(&(pod.namespace, job)));
         match known.map(|cron| cron.map(str::to_owned)) {
             Some(Some(cron)) => owner.of_cron_job(cron),
@@ -161,6 +182,15 @@ impl<'m> Cluster<'m> {
         services.into_iter().chain(policies).map(str::to_owned).collect()
     }
 
+    /// What is to be said of the input itself.
+    pub(super) fn cut(&self) -> Option<String> {
+        self.is_cut.then(|| {
+            "the input is not whole: a list in it says that more follows (metadata.continue), which was not looked at; \
+             get it without a limit"
+                .to_owned()
+        })
+    }
+
     /// The oldest kubelet's minor version, if the nodes are in the input and all can be read.
     pub(super) fn kubernetes(&self) -> Option<u32> {
         self.kubelets.iter().copied().collect::<Option<Vec<u32>>>()?.into_iter().min()
@@ -193,6 +223,12 @@ impl<'m> Cluster<'m> {
         }
     }
 
+    /// What a namespace is labelled, if it is in the input.
+    pub(super) fn labels(&self, namespace: &str) -> Option<Map<String, Value>> {
+        let labels = self.namespaces.get(namespace)?.pointer("/metadata/labels");
+        Some(labels.and_then(Value::as_object).cloned().unwrap_or_default())
+    }
+
     /// The pods as Services and NetworkPolicies meet them. Replicas are one.
     pub(super) fn reached(&self) -> Vec<Pods> {
         let mut seen = HashSet::new();
@@ -202,7 +238,8 @@ impl<'m> Cluster<'m> {
             let labels = pod.object.pointer("/metadata/labels").map(Value::to_string);
             let status = pod::annotation(pod.object, names::STATUS);
             if seen.insert((owner.clone(), labels, status)) {
-                reached.push(Pods::new(owner, Some(pod.namespace), pod.object, pod.object));
+                let pods = Pods::new(owner, Some(pod.namespace), pod.object, pod.object);
+                reached.push(pods.in_namespace(self.labels(pod.namespace)));
             }
         }
         reached
@@ -233,6 +270,23 @@ impl<'m> Pod<'m> {
     pub(super) fn is_there(&self) -> bool {
         !self.is_finished() && !self.is_ending()
     }
+}
+
+/// What tells an object from all others; `None` if nothing does.
+fn identity<'m>(object: &Object, value: &'m Value) -> Option<Identity<'m>> {
+    if let Some(uid) = text(value, "/metadata/uid").filter(|uid| !uid.is_empty()) {
+        return Some(Identity::Uid(uid));
+    }
+    let name = text(value, "/metadata/name")?;
+    // A Service of Knative's is none of Kubernetes'.
+    Some(Identity::Name(object.kind.clone(), object.role, namespace(value), name))
+}
+
+/// Whether a list, or one in it, says that more follows.
+fn is_cut(list: &Value) -> bool {
+    text(list, "/kind").is_some_and(|kind| kind.ends_with("List"))
+        && (text(list, "/metadata/continue").is_some_and(|token| !token.is_empty())
+            || items(list, "/items").any(is_cut))
 }
 
 /// The namespaces that a configuration leaves out, if it is the injector's.

@@ -1,5 +1,7 @@
 //! Pure. What there is to say of what is no pod: namespaces, Services, NetworkPolicies, workloads.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::{
@@ -9,7 +11,12 @@ use super::{
     state::State,
 };
 use crate::inject::{
-    manifest::{marks, policies, services},
+    manifest::{
+        marks,
+        missed::{self, Service},
+        pods::Pods,
+        policies, services,
+    },
     names, pod,
 };
 
@@ -32,35 +39,58 @@ impl Check<'_> {
 
     pub(super) fn others(&mut self) {
         let reached = self.cluster.reached();
-        let fact = |state, reason, what: String| Fact::new(state, reason, what);
-        for service in &self.cluster.services {
-            let namespace = cluster::namespace(service);
-            let found = services::bypasses(service, Some(namespace), &reached);
-            let mut facts: Vec<Fact> = Vec::new();
-            for bypass in found {
-                let new = fact(State::Bypassed, "bypassed", bypass.to_string());
-                if !facts.contains(&new) {
-                    facts.push(new);
-                }
-            }
-            self.findings.object(namespace, named("service", service), Vec::new(), facts);
-        }
+        self.services(&reached);
         for policy in &self.cluster.policies {
             let namespace = cluster::namespace(policy);
             let mut facts: Vec<Fact> = Vec::new();
             for what in policies::blocked(policy, Some(namespace), &reached) {
-                let new = fact(State::Blocked, "blocked", what.to_string());
-                if !facts.contains(&new) {
-                    facts.push(new);
-                }
+                add(&mut facts, Fact::new(State::Blocked, "blocked", what.to_string()));
             }
             self.findings.object(namespace, named("networkpolicy", policy), Vec::new(), facts);
         }
         for (name, workload, template) in &self.cluster.workloads {
             let misplaced = marks::misplaced(workload, template).into_iter();
-            let facts = misplaced.map(|what| fact(State::Ineffective, "misplaced", what)).collect();
+            let fact = |what| Fact::new(State::Ineffective, "misplaced", what);
+            let facts = misplaced.map(fact).collect();
             self.findings.object(cluster::namespace(workload), name.clone(), Vec::new(), facts);
         }
+    }
+
+    fn services(&mut self, reached: &[Pods]) {
+        let mut missed = self.passing_by(reached);
+        for (place, service) in self.cluster.services.iter().enumerate() {
+            let namespace = cluster::namespace(service);
+            let mut facts: Vec<Fact> = Vec::new();
+            for bypass in services::bypasses(service, Some(namespace), reached) {
+                add(&mut facts, Fact::new(State::Bypassed, "bypassed", bypass.to_string()));
+            }
+            facts.extend(missed.remove(&place).unwrap_or_default());
+            self.findings.object(namespace, named("service", service), Vec::new(), facts);
+        }
+    }
+
+    /// What Services lead to instead of to the sidecar, by their places.
+    fn passing_by(&self, reached: &[Pods]) -> HashMap<usize, Vec<Fact>> {
+        let services = self.cluster.services.iter().enumerate();
+        let services: Vec<_> = services
+            .map(|(place, object)| {
+                let namespace = Some(cluster::namespace(object));
+                Service { place, object, namespace }
+            })
+            .collect();
+        let mut told: HashMap<usize, Vec<Fact>> = HashMap::new();
+        for missed in reached.iter().flat_map(|pods| missed::missed(&services, pods)) {
+            let new = Fact::new(State::Bypassed, "not-taken-over", missed.to_string());
+            add(told.entry(missed.place).or_default(), new);
+        }
+        told
+    }
+}
+
+/// Adds what has not been said yet.
+fn add(facts: &mut Vec<Fact>, new: Fact) {
+    if !facts.contains(&new) {
+        facts.push(new);
     }
 }
 

@@ -33,6 +33,10 @@ enum Renewal {
     Never,
     /// By the next Job of this CronJob.
     NextRun(String),
+    /// Pods that are deleted, and only those: its update strategy says so.
+    OnDelete,
+    /// `kubectl rollout restart`, which refuses it as long as it is paused.
+    Paused,
     /// By a CronJob, if the Job is of one: the pod does not say.
     Perhaps,
     /// As its controller does. Some replace a pod that is deleted, for others it is a run that has failed.
@@ -43,6 +47,15 @@ enum Renewal {
     Rollout,
 }
 
+/// Why a workload does not replace its pods, although it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// It waits until somebody deletes them.
+    OnDelete,
+    /// It is paused.
+    Paused,
+}
+
 /// What to do, and the command that does it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
@@ -50,6 +63,25 @@ pub(super) struct Step {
     pub(super) before: &'static str,
     pub(super) advice: String,
     pub(super) command: Option<String>,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Whether a workload of this kind says so.
+    pub(super) fn of(kind: &str, workload: &Value) -> Option<Self> {
+        match kind {
+            "DaemonSet" | "StatefulSet" => {
+                let strategy = text(workload, "/spec/updateStrategy/type");
+                (strategy == Some("OnDelete")).then_some(Self::OnDelete)
+            }
+            "Deployment" => {
+                let paused = workload.pointer("/spec/paused").and_then(Value::as_bool);
+                (paused == Some(true)).then_some(Self::Paused)
+            }
+            _ => None,
+        }
+    }
 }
 
 // === impl Owner ===
@@ -112,6 +144,15 @@ impl Owner {
         Self { renewal: Renewal::Never, ..self }
     }
 
+    /// The same, if it is held.
+    pub(super) fn held(self, held: Held) -> Self {
+        let renewal = match held {
+            Held::OnDelete => Renewal::OnDelete,
+            Held::Paused => Renewal::Paused,
+        };
+        Self { renewal, ..self }
+    }
+
     /// Whether it is the pod itself.
     pub(super) fn is_pod(&self) -> bool {
         self.renewal == Renewal::ByHand
@@ -128,13 +169,20 @@ impl Owner {
                 format!("restart it{purpose}"),
                 command(&["kubectl argo rollouts restart", &self.name, "-n", namespace]),
             ),
-            Renewal::Deleted => {
-                let one = match pods {
-                    [pod] => command(&["kubectl delete pod", pod, "-n", namespace]),
-                    _ => None,
-                };
-                (format!("delete its pods{purpose}: {self} makes new ones"), one)
-            }
+            Renewal::Deleted => (
+                format!("delete its pods{purpose}: {self} makes new ones"),
+                delete(namespace, pods),
+            ),
+            Renewal::OnDelete => (
+                format!(
+                    "delete its pods one by one{purpose}: with its update strategy OnDelete a restart replaces none"
+                ),
+                delete(namespace, pods),
+            ),
+            Renewal::Paused => (
+                format!("it is paused: resume it, and restart it{purpose}"),
+                self.resume(namespace),
+            ),
             Renewal::Unknown => (
                 format!(
                     "new pods of {self} are to be made{purpose}; how, depends on its controller: not each replaces a pod that is deleted"
@@ -159,6 +207,11 @@ impl Owner {
         };
         Step { before: self.renewal.before(), advice, command }
     }
+
+    fn resume(&self, namespace: &str) -> Option<String> {
+        let words = |verb| command(&["kubectl rollout", verb, &self.to_string(), "-n", namespace]);
+        Some(format!("{} && {}", words("resume")?, words("restart")?))
+    }
 }
 
 // === impl Renewal ===
@@ -168,7 +221,8 @@ impl Renewal {
     const fn before(&self) -> &'static str {
         match self {
             Self::Restart | Self::Rollout => "before you restart it",
-            Self::Deleted => "before you delete its pods",
+            Self::Deleted | Self::OnDelete => "before you delete its pods",
+            Self::Paused => "before you resume it",
             Self::NextRun(_) | Self::Perhaps => "before its next run",
             Self::Never | Self::ByHand | Self::Unknown => "before you create it again",
         }
@@ -178,6 +232,14 @@ impl Renewal {
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.kind, self.name)
+    }
+}
+
+/// The command that deletes a pod, if there is but one.
+fn delete(namespace: &str, pods: &[String]) -> Option<String> {
+    match pods {
+        [pod] => command(&["kubectl delete pod", pod, "-n", namespace]),
+        _ => None,
     }
 }
 

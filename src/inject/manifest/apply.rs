@@ -4,14 +4,16 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
-    Manifests, marks,
+    Manifests, live, marks,
+    missed::{self, Service},
     named::{self, NamedPort},
-    objects::{Object, Role, entries, objects, text},
+    objects::{Object, Role, objects, text},
     pods::{DEFAULT_NAMESPACE, Pods, SameNamespace},
     policies,
+    reference::Workloads,
     report::{Entry, Outcome, Report},
     services::{self, Bypass},
 };
@@ -44,8 +46,13 @@ pub struct Settings {
 /// Puts the sidecar into every pod template that is to have it.
 pub fn inject(manifests: &mut Manifests<'_>, settings: &Settings, core: Core<'_>) -> Report {
     let found = find(manifests);
-    let mut run =
-        Run { settings, core, namespaces: namespaces(manifests, &found), pods: Vec::new() };
+    let mut run = Run {
+        settings,
+        core,
+        namespaces: namespaces(manifests, &found),
+        workloads: Workloads::of(manifests, &found),
+        pods: Vec::new(),
+    };
     let mut told: HashMap<usize, Entry> = HashMap::new();
     for (place, (index, object)) in found.iter().enumerate() {
         let Role::Workload { template, job } = object.role else { continue };
@@ -54,11 +61,13 @@ pub fn inject(manifests: &mut Manifests<'_>, settings: &Settings, core: Core<'_>
         document.changed |= changed;
         told.insert(place, entry);
     }
+    let mut missed = run.missed(manifests, &found);
     for (place, (index, object)) in found.iter().enumerate() {
         let document = &mut manifests.documents[*index];
         let entry = match object.role {
             Role::Service => {
-                let (entry, changed) = run.service(&mut document.value, object);
+                let (mut entry, changed) = run.service(&mut document.value, object);
+                entry.warnings.extend(missed.remove(&place).unwrap_or_default());
                 document.changed |= changed;
                 entry
             }
@@ -79,13 +88,15 @@ pub fn inject(manifests: &mut Manifests<'_>, settings: &Settings, core: Core<'_>
         };
         told.insert(place, entry);
     }
+    warn_of_live(manifests, &found, &mut told);
     report(manifests, told)
 }
 
 /// Makes everything what it was before [`inject`].
 pub fn uninject(manifests: &mut Manifests<'_>, undo: Undo<'_>) -> Report {
     let mut told = HashMap::new();
-    for (place, (index, object)) in find(manifests).iter().enumerate() {
+    let found = find(manifests);
+    for (place, (index, object)) in found.iter().enumerate() {
         let document = &mut manifests.documents[*index];
         let restored = match object.role {
             Role::Workload { template, .. } => {
@@ -107,6 +118,7 @@ pub fn uninject(manifests: &mut Manifests<'_>, undo: Undo<'_>) -> Report {
         let object = object.name(&document.value);
         told.insert(place, Entry { object, outcome, warnings });
     }
+    warn_of_live(manifests, &found, &mut told);
     report(manifests, told)
 }
 
@@ -125,7 +137,8 @@ struct Run<'a> {
     settings: &'a Settings,
     core: Core<'a>,
     /// What the manifests label their namespaces.
-    namespaces: HashMap<String, String>,
+    namespaces: HashMap<String, Map<String, Value>>,
+    workloads: Workloads,
     pods: Vec<Pods>,
 }
 
@@ -148,7 +161,7 @@ impl Run<'_> {
         entry.warnings.extend(marks::misplaced(object.of(document), template));
         entry.warnings.extend(marks::unquoted(object.of(document), template));
         let Some(pod) = document.pointer_mut(&format!("{}{template}", object.pointer)) else {
-            entry.outcome = without_template(object.of(document), template);
+            entry.outcome = self.without_template(object.of(document), template);
             return (entry, false);
         };
         let before = pod.clone();
@@ -164,13 +177,25 @@ impl Run<'_> {
                 false
             }
         };
-        self.pods.push(Pods::new(entry.object.clone(), namespace.as_deref(), &before, pod));
+        let pods = Pods::new(entry.object.clone(), namespace.as_deref(), &before, pod);
+        let labels = namespace.and_then(|name| self.namespaces.get(&name).cloned());
+        self.pods.push(pods.in_namespace(labels));
         (entry, changed)
+    }
+
+    fn without_template(&self, workload: &Value, template: &str) -> Outcome {
+        let path = template.trim_start_matches('/').replace('/', ".");
+        let (detail, asked_for) = match self.workloads.referred_to(workload) {
+            Some(reference) => (reference.detail, reference.is_injected_elsewhere),
+            None => (format!("it has no {path}"), false),
+        };
+        Outcome::Skipped { reason: "no-template", detail, asked_for }
     }
 
     fn pod(&self, pod: &Value, namespace: Option<&str>, job: bool) -> Result<Injection, Skip> {
         let Settings { policy, only_labelled, hook_token, named_ports, .. } = self.settings;
-        let gate = match namespace.and_then(|name| self.namespaces.get(name)).map(String::as_str) {
+        let labels = namespace.and_then(|name| self.namespaces.get(name));
+        let gate = match labels.and_then(|labels| labels.get(INJECT)?.as_str()) {
             Some("enabled") => Gate::NotOptedOut,
             Some("disabled") => Gate::Labelled,
             Some(_) | None if *only_labelled => Gate::Labelled,
@@ -215,6 +240,28 @@ impl Run<'_> {
             entry.outcome = Outcome::Fixed(fixed.join(", "));
         }
         (entry, changed)
+    }
+
+    /// What Services lead to instead of to the sidecar, by their places.
+    fn missed(
+        &self,
+        manifests: &Manifests<'_>,
+        found: &[(usize, Object)],
+    ) -> HashMap<usize, Vec<String>> {
+        let services =
+            found.iter().enumerate().filter(|(_, (_, object))| object.role == Role::Service);
+        let services: Vec<_> = services
+            .map(|(place, (index, object))| {
+                let document = &manifests.documents[*index].value;
+                let namespace = object.namespace(document);
+                Service { place, object: object.of(document), namespace }
+            })
+            .collect();
+        let mut told: HashMap<usize, Vec<String>> = HashMap::new();
+        for missed in self.pods.iter().flat_map(|pods| missed::missed(&services, pods)) {
+            told.entry(missed.place).or_default().push(missed.to_string());
+        }
+        told
     }
 
     fn network_policy(&self, document: &Value, object: &Object) -> Entry {
@@ -265,28 +312,44 @@ fn find(manifests: &Manifests<'_>) -> Vec<(usize, Object)> {
         .collect()
 }
 
-fn namespaces(manifests: &Manifests<'_>, found: &[(usize, Object)]) -> HashMap<String, String> {
+fn namespaces(
+    manifests: &Manifests<'_>,
+    found: &[(usize, Object)],
+) -> HashMap<String, Map<String, Value>> {
     let namespaces = found.iter().filter(|(_, object)| object.role == Role::Namespace);
     let labelled = namespaces.filter_map(|(index, object)| {
         let namespace = object.of(&manifests.documents[*index].value);
-        let (_, label) = entries(namespace, "/metadata/labels").find(|(key, _)| *key == INJECT)?;
-        Some((text(namespace, "/metadata/name")?.to_owned(), label.as_str()?.to_owned()))
+        let labels = namespace.pointer("/metadata/labels").and_then(Value::as_object);
+        let name = text(namespace, "/metadata/name")?.to_owned();
+        Some((name, labels.cloned().unwrap_or_default()))
     });
     labelled.collect()
 }
 
-fn without_template(workload: &Value, template: &str) -> Outcome {
-    let path = template.trim_start_matches('/').replace('/', ".");
-    let reference = workload.pointer("/spec/workloadRef");
-    let detail = match reference
-        .map(|reference| (text(reference, "/kind"), text(reference, "/name")))
-    {
-        Some((Some(kind), Some(name))) => {
-            format!("its pods are those of {}/{name}, which is to be injected", kind.to_lowercase())
-        }
-        Some(_) | None => format!("it has no {path}"),
+/// Once for all objects, with the first: there may be a cluster of them, and somebody who only wants to look.
+fn warn_of_live(
+    manifests: &Manifests<'_>,
+    found: &[(usize, Object)],
+    told: &mut HashMap<usize, Entry>,
+) {
+    let is_changed = |place: &usize| match told.get(place).map(|entry| &entry.outcome) {
+        Some(Outcome::Injected(_) | Outcome::Restored) => true,
+        Some(
+            Outcome::Fixed(_)
+            | Outcome::NotRestored(_)
+            | Outcome::Skipped { .. }
+            | Outcome::Untouched,
+        )
+        | None => false,
     };
-    Outcome::Skipped { reason: "no-template", detail, asked_for: false }
+    let mixed = found.iter().enumerate().filter(|(place, (index, object))| {
+        is_changed(place) && live::would_be_mixed(object, &manifests.documents[*index].value)
+    });
+    let places: Vec<usize> = mixed.map(|(place, _)| place).collect();
+    let first = places.first().and_then(|place| told.get_mut(place));
+    if let Some(entry) = first {
+        entry.warnings.push(live::advice(places.len()));
+    }
 }
 
 fn skipped(skip: Skip) -> Outcome {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// What an object is to the injector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// It may be labelled, which decides for its pods.
     Namespace,
@@ -103,7 +103,8 @@ impl Object {
 
 impl Role {
     /// What an object of this group and kind is.
-    fn of(group: &str, kind: &str) -> Self {
+    #[must_use]
+    pub fn of(group: &str, kind: &str) -> Self {
         const TEMPLATE: &str = "/spec/template";
         match (group, kind) {
             ("", "Namespace") => Self::Namespace,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::objects::{entries, items, text};
-use crate::inject::names::STATUS;
+use crate::inject::names::{CONTAINER, STATUS};
 
 /// Where objects without a namespace go if nobody says otherwise.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -15,10 +15,16 @@ pub struct Pods {
     pub owner: String,
     /// Its namespace, if it says so.
     pub namespace: Option<String>,
+    /// What that namespace is labelled; `None` if nobody knows.
+    pub namespace_labels: Option<Map<String, Value>>,
     /// The labels that it had before.
     pub labels: Map<String, Value>,
     /// Its TCP ports that have names, as Kubernetes looks for them.
     pub named: Vec<Named>,
+    /// The numbers of its TCP ports that have no name.
+    pub nameless: Vec<u64>,
+    /// What the sidecar took over. Nothing if it is up to others to lead traffic there.
+    pub taken: Vec<Captured>,
     /// What was renumbered, so that clients who know the number get past the sidecar. With another way of capturing
     /// the number stays where it was, or somebody else sees to it.
     pub captured: Vec<Captured>,
@@ -69,16 +75,27 @@ impl Pods {
         // The annotation is ours; one that somebody broke says nothing.
         let status: Value =
             status.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let renumbered = text(&status, "/capture") == Some("renumber");
-        let captured =
-            items(&status, "/ports").filter_map(Captured::of).filter(|_| renumbered).collect();
+        let capture = text(&status, "/capture");
+        let ports = items(&status, "/ports").filter_map(Captured::of);
+        let taken: Vec<Captured> = ports.filter(|_| capture != Some("none")).collect();
+        let captured = if capture == Some("renumber") { taken.clone() } else { Vec::new() };
+        let (named, nameless) = declared(template);
         Self {
             owner,
             namespace: namespace.map(str::to_owned),
+            namespace_labels: None,
             labels: labels.cloned().unwrap_or_default(),
-            named: named(template),
+            named,
+            nameless,
+            taken,
             captured,
         }
+    }
+
+    /// The same, in a namespace that is labelled so.
+    #[must_use]
+    pub fn in_namespace(self, labels: Option<Map<String, Value>>) -> Self {
+        Self { namespace_labels: labels, ..self }
     }
 
     /// Whether what says `namespace` is in the namespace of these pods.
@@ -127,6 +144,12 @@ impl Pods {
 // === impl Captured ===
 
 impl Captured {
+    /// Its name, or the app's number if it has none.
+    #[must_use]
+    pub fn called(&self) -> String {
+        if self.name.is_empty() { format!("port {}", self.app) } else { self.name.clone() }
+    }
+
     fn of(port: &Value) -> Option<Self> {
         let number = |key| port.get(key).and_then(Value::as_u64);
         Some(Self {
@@ -139,20 +162,25 @@ impl Captured {
 
 // === helpers ===
 
-/// Containers come before init containers that stay, as `FindPort` has them.
-fn named(template: &Value) -> Vec<Named> {
+/// The TCP ports that have names, and the numbers of those that have none, without the sidecar's own. Containers come
+/// before init containers that stay, as `FindPort` has them.
+fn declared(template: &Value) -> (Vec<Named>, Vec<u64>) {
     let stays = |container: &&Value| text(container, "/restartPolicy") == Some("Always");
     let containers = items(template, "/spec/containers")
         .chain(items(template, "/spec/initContainers").filter(stays));
     let ports = containers
         .flat_map(|container| items(container, "/ports").map(move |port| (container, port)));
-    let named = ports.filter_map(|(container, port)| {
+    let (mut named, mut nameless) = (Vec::new(), Vec::new());
+    for (container, port) in ports {
         let is_tcp = text(port, "/protocol").is_none_or(|protocol| protocol == "TCP");
-        Some(Named {
-            container: text(container, "/name").unwrap_or_default().to_owned(),
-            name: text(port, "/name").filter(|_| is_tcp)?.to_owned(),
-            number: port.get("containerPort")?.as_u64()?,
-        })
-    });
-    named.collect()
+        let number = port.get("containerPort").and_then(Value::as_u64);
+        let Some(number) = number.filter(|_| is_tcp) else { continue };
+        let container = text(container, "/name").unwrap_or_default().to_owned();
+        match text(port, "/name") {
+            Some(name) => named.push(Named { container, name: name.to_owned(), number }),
+            None if container == CONTAINER => {}
+            None => nameless.push(number),
+        }
+    }
+    (named, nameless)
 }

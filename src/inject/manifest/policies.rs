@@ -7,6 +7,9 @@ use super::{
     pods::{Captured, Pods, SameNamespace},
 };
 
+/// The label by which a namespace is selected by its name; the API server sets it (KEP-2161).
+const NAME: &str = "kubernetes.io/metadata.name";
+
 /// A port that a policy lets through by its old number alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
@@ -102,16 +105,33 @@ fn by<'p>(rule: &Value, pods: &'p Pods) -> Vec<&'p Captured> {
         .collect()
 }
 
-/// Whether an egress rule is for these pods. What other namespaces are labelled can't be seen here.
+/// Whether an egress rule is for these pods. A namespace alone means all pods in it; an `ipBlock` is for what is no pod.
 fn leads_to(rule: &Value, same_namespace: bool, pods: &Pods) -> bool {
     let mut peers = items(rule, "/to").peekable();
     if peers.peek().is_none() {
         return true;
     }
     peers.any(|peer| {
-        let in_reach = same_namespace || peer.get("namespaceSelector").is_some();
-        in_reach && peer.get("podSelector").is_some_and(|selector| matches(selector, &pods.labels))
+        let selector = |key: &str| peer.get(key).filter(|selector| !selector.is_null());
+        match (selector("namespaceSelector"), selector("podSelector")) {
+            (None, None) => false,
+            (None, Some(of_pods)) => same_namespace && matches(of_pods, &pods.labels),
+            (Some(namespace), None) => may_be_in(namespace, pods),
+            (Some(namespace), Some(of_pods)) => {
+                may_be_in(namespace, pods) && matches(of_pods, &pods.labels)
+            }
+        }
     })
+}
+
+/// Whether a selector may select the namespace of these pods. Its name is always known, and a label since 1.22 in each
+/// cluster; other labels may be as the selector wants them, if nobody knows them.
+fn may_be_in(selector: &Value, pods: &Pods) -> bool {
+    let mut labels = pods.namespace_labels.clone().unwrap_or_default();
+    labels.extend(pods.namespace.iter().map(|name| (NAME.to_owned(), name.as_str().into())));
+    let all_known = pods.namespace_labels.is_some();
+    let is_known = |key: &str| labels.contains_key(key) || (all_known && key != NAME);
+    matches_known(selector, &labels, is_known)
 }
 
 /// Without `policyTypes` a policy is about ingress, and about egress if it has such rules.
@@ -124,10 +144,22 @@ fn is_about(policy: &Value, direction: &str) -> bool {
 
 /// Whether a label selector selects what is labelled so; an empty one selects everything.
 fn matches(selector: &Value, labels: &Map<String, Value>) -> bool {
-    let equal =
-        entries(selector, "/matchLabels").all(|(key, value)| labels.get(key) == Some(value));
+    matches_known(selector, labels, |_| true)
+}
+
+/// The same, of labels of which not all are known: what is not known is as the selector wants it.
+fn matches_known(
+    selector: &Value,
+    labels: &Map<String, Value>,
+    is_known: impl Fn(&str) -> bool,
+) -> bool {
+    let equal = entries(selector, "/matchLabels")
+        .filter(|(key, _)| is_known(key))
+        .all(|(key, value)| labels.get(key) == Some(value));
+    let mut expressions = items(selector, "/matchExpressions")
+        .filter(|expression| text(expression, "/key").is_none_or(&is_known));
     equal
-        && items(selector, "/matchExpressions").all(|expression| {
+        && expressions.all(|expression| {
             let label = text(expression, "/key").and_then(|key| labels.get(key));
             let is_listed = || items(expression, "/values").any(|value| Some(value) == label);
             match text(expression, "/operator") {
@@ -217,5 +249,44 @@ mod tests {
         let mut elsewhere = policy;
         elsewhere["spec"]["egress"][0]["to"][0]["namespaceSelector"] = json!({});
         assert_eq!(blocked(&elsewhere, Some("other"), &pods()).len(), 1);
+    }
+
+    fn egress(to: Value) -> Value {
+        json!({"spec": {"podSelector": {}, "egress": [{"to": [to], "ports": [{"port": 8080}]}]}})
+    }
+
+    #[test]
+    fn a_namespace_alone_means_all_its_pods() {
+        let mut pods = pods();
+        pods[0].namespace = Some("shop".to_owned());
+        let name = |name: &str| json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+        let team = json!({"matchLabels": {"team": "a"}});
+        for (to, found) in [
+            (json!({"namespaceSelector": {}}), 1),
+            (json!({"namespaceSelector": {}, "podSelector": null}), 1),
+            (json!({"namespaceSelector": name("shop")}), 1),
+            (json!({"namespaceSelector": name("other")}), 0),
+            (json!({"namespaceSelector": name("other"), "podSelector": {}}), 0),
+            // Nobody knows what the namespace is labelled.
+            (json!({"namespaceSelector": team}), 1),
+            (json!({"namespaceSelector": team, "podSelector": {"matchLabels": {"app": "b"}}}), 0),
+            (json!({"ipBlock": {"cidr": "198.51.100.0/24"}}), 0),
+            (json!({"namespaceSelector": null, "podSelector": {}}), 0),
+        ] {
+            let policy = egress(to);
+            assert_eq!(blocked(&policy, Some("clients"), &pods).len(), found, "{policy}");
+        }
+        let labels = json!({"team": "b"});
+        let labelled = [pods.remove(0).in_namespace(labels.as_object().cloned())];
+        assert_eq!(blocked(&egress(json!({"namespaceSelector": team})), None, &labelled), [""; 0]);
+        let other = json!({"namespaceSelector": {"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}});
+        assert_eq!(blocked(&egress(other), None, &labelled).len(), 1);
+    }
+
+    #[test]
+    fn who_may_come_does_not_say_which_pods() {
+        let mut policy = ingress(json!([{"port": 8080}]));
+        policy["spec"]["ingress"][0]["from"] = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "other"}}}]);
+        assert_eq!(blocked(&policy, None, &pods()).len(), 1);
     }
 }

@@ -67,6 +67,15 @@ pub enum Obstacle {
     Namespace,
 }
 
+/// Where a port of a Service leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::inject) enum Target<'v> {
+    /// To the port of this name.
+    Name(&'v str),
+    /// To the port of this number, whatever it is called.
+    Number(u64),
+}
+
 /// Pods that a Service selects, and whether they are where it is.
 #[derive(Clone, Copy)]
 struct Behind<'p> {
@@ -96,9 +105,12 @@ pub fn bypasses(service: &Value, namespace: Option<&str>, pods: &[Pods]) -> Vec<
     let ports = items(service, "/spec/ports").enumerate();
     ports
         .filter(|(_, port)| is_tcp(port))
-        .flat_map(|(index, port)| match text(port, "/targetPort") {
-            Some(name) => named(name, port, &behind),
-            None => numbered(index, port, &behind).into_iter().collect(),
+        .flat_map(|(index, port)| match Target::of(port) {
+            Some(Target::Name(name)) => named(name, port, &behind),
+            Some(Target::Number(number)) => {
+                numbered(index, number, port, &behind).into_iter().collect()
+            }
+            None => Vec::new(),
         })
         .collect()
 }
@@ -123,12 +135,8 @@ fn named(name: &str, port: &Value, behind: &[Behind<'_>]) -> Vec<Bypass> {
     led_astray.collect()
 }
 
-fn numbered(index: usize, port: &Value, behind: &[Behind<'_>]) -> Option<Bypass> {
+fn numbered(index: usize, number: u64, port: &Value, behind: &[Behind<'_>]) -> Option<Bypass> {
     let own = port.get("port")?.as_u64()?;
-    let number = match port.get("targetPort") {
-        None | Some(Value::Null) => own,
-        Some(target) => target.as_u64()?,
-    };
     let mut bypassed: Vec<_> = behind
         .iter()
         .filter_map(|behind| Some((behind, behind.pods.bypassed_by(number)?)))
@@ -143,8 +151,28 @@ fn numbered(index: usize, port: &Value, behind: &[Behind<'_>]) -> Option<Bypass>
     Some(Bypass::Number { index, port: own, number, name, owner, obstacle: obstacle.or(unsure) })
 }
 
-fn is_tcp(port: &Value) -> bool {
+/// Whether a Service's port is for TCP, which is the default.
+pub(super) fn is_tcp(port: &Value) -> bool {
     text(port, "/protocol").is_none_or(|protocol| protocol == "TCP")
+}
+
+// === impl Target ===
+
+impl<'v> Target<'v> {
+    /// Where `port` leads: to its own number, too, if its target is absent, 0 or empty (`SetDefaults_Service` of
+    /// k8s.io/kubernetes/pkg/apis/core/v1).
+    pub(in crate::inject) fn of(port: &'v Value) -> Option<Self> {
+        match port.get("targetPort") {
+            Some(Value::String(name)) if !name.is_empty() => Some(Self::Name(name)),
+            Some(Value::Number(number)) if number.as_u64() != Some(0) => {
+                number.as_u64().map(Self::Number)
+            }
+            None | Some(Value::Null | Value::Number(_) | Value::String(_)) => {
+                port.get("port")?.as_u64().map(Self::Number)
+            }
+            Some(Value::Array(_) | Value::Bool(_) | Value::Object(_)) => None,
+        }
+    }
 }
 
 // === impl Behind ===
@@ -162,9 +190,10 @@ impl Behind<'_> {
             return Some(self.pods.captured.first()?.app);
         }
         let leads_to = |port: &Value, captured: &Captured| {
-            let number = |key: &str| port.get(key).and_then(Value::as_u64);
-            [number("port"), number("targetPort")].contains(&Some(captured.app))
-                || text(port, "/targetPort") == Some(captured.name.as_str())
+            port.get("port").and_then(Value::as_u64) == Some(captured.app)
+                || [Target::Number(captured.app), Target::Name(&captured.name)]
+                    .map(Some)
+                    .contains(&Target::of(port))
         };
         ports.filter(|port| is_tcp(port)).find_map(|port| {
             let captured = self.pods.captured.iter().find(|captured| leads_to(port, captured))?;
@@ -397,8 +426,11 @@ mod tests {
             {"port": 82, "targetPort": 9090},
             {"port": 8080, "protocol": "UDP"},
             {"port": 83, "targetPort": 15801},
+            {"port": 8080, "targetPort": 0},
+            {"port": 8080, "targetPort": ""},
+            {"port": 84, "targetPort": 0},
         ]));
-        assert_eq!(ports_found(&service, &[injected()]), [80, 8080]);
+        assert_eq!(ports_found(&service, &[injected()]), [80, 8080, 8080, 8080]);
         assert_eq!(ports_found(&service, &[pods("deployment/a", json!([]), None)]), [0_u64; 0]);
         assert_eq!(bypasses(&service, None, &[injected()]), []);
     }
@@ -484,14 +516,19 @@ mod tests {
 
     #[test]
     fn what_is_fixed_can_be_restored() {
-        let ports = json!([{"port": 80, "targetPort": 8080}, {"port": 8080, "protocol": "TCP"}]);
+        let ports = json!([
+            {"port": 80, "targetPort": 8080},
+            {"port": 8080, "protocol": "TCP"},
+            {"port": 81, "targetPort": 0},
+            {"port": 82, "targetPort": ""},
+        ]);
         for annotations in [None, Some(json!({})), Some(json!({"a": "b"})), Some(json!(null))] {
             let mut service = service(ports.clone());
             if let Some(annotations) = annotations {
                 service["metadata"]["annotations"] = annotations;
             }
             let before = service.clone();
-            assert!(fix(&mut service, 0, "http") && fix(&mut service, 1, "http"));
+            assert!((0..4).all(|index| fix(&mut service, index, "http")));
             assert_eq!(service["spec"]["ports"][1]["targetPort"], "http");
             assert_eq!(bypasses(&service, Some("n"), &[injected()]), []);
             assert_eq!(restore(&mut service), Ok(Some(Vec::new())));

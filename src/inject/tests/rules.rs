@@ -146,6 +146,43 @@ fn ports_are_taken_over_by_their_names() {
 }
 
 #[test]
+fn ports_for_metrics_are_taken_over_with_a_warning_if_there_are_others() {
+    let named = |names: &[&str]| {
+        let declared = names.iter().zip(8080..);
+        ports(
+            &declared
+                .map(|(name, number)| json!({ "name": name, "containerPort": number }))
+                .collect(),
+        )
+    };
+    let told = |pod: &Value| native(pod).warnings;
+    assert_eq!(
+        told(&named(&["api", "http-metrics"])),
+        [
+            "only http-metrics is taken over, which sounds auxiliary, not api; choose with lameduck.dev/ports"
+        ]
+    );
+    let longest = named(&["http-prom-metri", "abcdefghijklmno", "http-health"]);
+    let prefix = "only http-health, … is taken over";
+    assert!(told(&named(&["http-health", "http-probes", "a"]))[0].starts_with(prefix));
+    assert!(told(&longest)[0].chars().count() <= 120);
+    for well in [
+        named(&["http-metrics"]),
+        named(&["http-metrics", "http-admin"]),
+        named(&["http", "http-metrics", "api"]),
+        named(&["http-api", "http-monitoring", "redis"]),
+        with(named(&["api", "http-metrics"]), &[("ports", "http-metrics")]),
+        with(named(&["api", "http-metrics"]), &[("ports", "api")]),
+    ] {
+        assert_eq!(told(&well), [""; 0], "{well}");
+    }
+    let by_number = ports(
+        &json!([{ "containerPort": 80 }, { "name": "http-envoy-prom", "containerPort": 15090 }]),
+    );
+    assert!(told(&by_number)[0].contains(", not 80;"));
+}
+
+#[test]
 fn numbers_that_anything_in_the_pod_uses_are_left_out() {
     let mut pod = story();
     pod["spec"]["initContainers"] = json!([{
