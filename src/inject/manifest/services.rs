@@ -153,7 +153,12 @@ fn numbered(index: usize, number: u64, port: &Value, behind: &[Behind<'_>]) -> O
 
 /// Whether a Service's port is for TCP, which is the default.
 pub(super) fn is_tcp(port: &Value) -> bool {
-    text(port, "/protocol").is_none_or(|protocol| protocol == "TCP")
+    protocol(port) == "TCP"
+}
+
+/// The API server takes a blank one for TCP, too.
+fn protocol(port: &Value) -> &str {
+    text(port, "/protocol").filter(|protocol| !protocol.is_empty()).unwrap_or("TCP")
 }
 
 // === impl Target ===
@@ -263,14 +268,11 @@ pub fn restore(service: &mut Value) -> Result<Option<Vec<String>>, CannotUndo> {
 
 /// Gives one port its own target again, or says why not.
 fn put_back(service: &mut Value, target: &Value) -> Option<String> {
-    // The API server fills the protocol in.
-    let protocol = |port: &Value| text(port, "/protocol").unwrap_or("TCP").to_owned();
-    let is_it = |port: &&mut Value| {
-        port.get("port").unwrap_or(&Value::Null) == &target["port"]
-            && protocol(port) == protocol(target)
-    };
     let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
-    let port = ports.into_iter().flatten().find(is_it).and_then(Value::as_object_mut);
+    let port = ports.and_then(|ports| {
+        let at = position(ports, target)?;
+        ports[at].as_object_mut()
+    });
     let (number, was) = (&target["port"], target.get("targetPort"));
     let Some(port) = port else {
         let was = was.filter(|was| !was.is_null()).unwrap_or(number);
@@ -292,6 +294,17 @@ fn put_back(service: &mut Value, target: &Value) -> Option<String> {
         None => port.shift_remove("targetPort"),
     };
     None
+}
+
+/// Where the port of `target` is: as it was, or with the protocol that the API server has filled in.
+fn position(ports: &[Value], target: &Value) -> Option<usize> {
+    let is_number = |port: &Value| port.get("port").unwrap_or(&Value::Null) == &target["port"];
+    let is_same =
+        |port: &Value| port.get("protocol").unwrap_or(&Value::Null) == &target["protocol"];
+    let exact = ports.iter().position(|port| is_number(port) && is_same(port));
+    let filled_in =
+        || ports.iter().position(|port| is_number(port) && protocol(port) == protocol(target));
+    exact.or_else(filled_in)
 }
 
 /// A target as people write it.
