@@ -64,13 +64,21 @@ fn rewrite(
     if report.has_failed() {
         return Ok(ExitCode::from(exit::MANIFESTS));
     }
-    if !may_skip && report.has_skipped() {
+    let skipped: Vec<&str> = report.skipped().collect();
+    if !may_skip && !skipped.is_empty() {
+        tell_refusal(&skipped);
         return Ok(ExitCode::from(exit::SKIPPED));
     }
     let mut out = io::stdout().lock();
     out.write_all(written.as_bytes())?;
     out.flush()?;
     Ok(ExitCode::from(exit::OK))
+}
+
+/// The report says what would have been done.
+#[allow(clippy::print_stderr, reason = "standard output is the manifests'")]
+fn tell_refusal(skipped: &[&str]) {
+    eprintln!("error: nothing is written, because of --strict: {} skipped", skipped.join(", "));
 }
 
 /// An init container that is to stay keeps a pod of an older Kubernetes from starting.

@@ -94,6 +94,11 @@ impl Times {
         }
         let (drain, asked) = (in_seconds(budget.drain_timeout()), in_seconds(*asked));
         let kept = RESERVED.as_secs().min(*pod);
+        if budget.drain_timeout().is_zero() {
+            return Some(format!(
+                "there is no drain: the app's own stop needs all of the grace period of {pod}s"
+            ));
+        }
         Some(format!(
             "the drain is {drain}, not {asked}: of the grace period of {pod}s the last {kept}s are kept for the app's \
              own stop"

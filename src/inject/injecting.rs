@@ -82,6 +82,7 @@ impl<'a> Injecting<'a> {
         let ports = ports::choose(&pod, &options)?;
         warnings.extend(ports.not_as_chosen(&options));
         warnings.extend(ports::only_auxiliary(&pod, &options, &ports));
+        warnings.extend(ports::doubts(&pod, &options, &ports));
         let hooks = Hooks::of(&pod, &options, &ports);
         if hooks.wraps() {
             decide::names_are_free(&pod)?;
@@ -254,7 +255,10 @@ impl<'a> Injecting<'a> {
         let one = |port: &Captured| {
             let name = if port.name.is_empty() { &port.container } else { &port.name };
             match self.options.capture {
-                Capture::Swap => format!("{name} {} stays, app moved to {}", port.proxy, port.app),
+                Capture::Swap => {
+                    let variable = &self.options.app_port_env;
+                    format!("{name} {} stays, app moved to {} by {variable}", port.proxy, port.app)
+                }
                 Capture::Renumber | Capture::None => {
                     format!("{name} {} -> {}", port.app, port.proxy)
                 }

@@ -3,14 +3,18 @@
 //! Not here: which numbers are free ([`numbers`]), and changing the pod ([`super::rewrite`]).
 
 mod auxiliary;
+mod doubts;
 mod numbers;
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-pub(super) use self::auxiliary::{only_auxiliary, sounds_auxiliary};
 use self::numbers::{next_free, used};
+pub(super) use self::{
+    auxiliary::{only_auxiliary, sounds_auxiliary},
+    doubts::doubts,
+};
 use super::{
     Skip, SkipReason,
     decide::skip,
@@ -22,9 +26,9 @@ use super::{
 const HTTP_NAMES: [&str; 3] = ["http", "web", "h2c"];
 
 /// What names of other protocols begin with. A port that is called so is not taken over without being asked for.
-const OTHER_PROTOCOLS: [&str; 18] = [
-    "amqp", "cql", "dns", "ftp", "https", "kafka", "ldap", "memcache", "mongo", "mqtt", "mysql",
-    "nats", "postgres", "redis", "smtp", "ssh", "tcp", "tls",
+const OTHER_PROTOCOLS: [&str; 17] = [
+    "amqp", "cql", "dns", "ftp", "kafka", "ldap", "memcache", "mongo", "mqtt", "mysql", "nats",
+    "postgres", "redis", "smtp", "ssh", "tcp", "tls",
 ];
 
 /// Parts of names that mean TLS: kubebuilder calls an admission webhook's port `webhook-server`.
@@ -240,6 +244,12 @@ fn by_name<'a>(
     if only.name.is_empty() && options.capture == Capture::Renumber {
         return Err(none(format!("port {} has no name: name it http", only.number)));
     }
+    if is_over_tls(only.name) {
+        return Err(none(format!(
+            "port {} is called after TLS, and the sidecar reads HTTP",
+            only.name
+        )));
+    }
     if is_of_another_protocol(only.name) {
         return Err(none(format!("port {} does not sound like HTTP; {BY_ANNOTATION}", only.name)));
     }
@@ -259,8 +269,11 @@ fn sounds_like_http(name: &str) -> bool {
 
 /// `redis`, `tcp-admin`; and wherever it stands, what means TLS: `admin-https`, `webhook-server`.
 pub(super) fn is_of_another_protocol(name: &str) -> bool {
-    OTHER_PROTOCOLS.iter().any(|other| name.starts_with(other))
-        || name.split('-').any(|part| OVER_TLS.contains(&part))
+    OTHER_PROTOCOLS.iter().any(|other| name.starts_with(other)) || is_over_tls(name)
+}
+
+fn is_over_tls(name: &str) -> bool {
+    name.starts_with("https") || name.split('-').any(|part| OVER_TLS.contains(&part))
 }
 
 /// Whether the container's own probes speak TLS to a port.

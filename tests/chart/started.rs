@@ -102,7 +102,7 @@ fn candidates() -> Vec<(&'static str, Value, Value)> {
         (
             "proxy.securityContext",
             json!([{}, {"runAsGroup": 1000, "privileged": false}]),
-            json!([{"privileged": true}, {"privileged": "true"}]),
+            json!([{"privileged": true}, {"privileged": "true"}, {"runAsUser": 0}]),
         ),
         ("proxy.maskServiceAccountToken", json!([true, false]), json!(["true", 1])),
         ("proxy.runAsUser", json!([1, 2_147_483_647]), json!([0, -1, 2_147_483_648_u64, "1"])),

@@ -105,6 +105,9 @@
 {{- if eq (toString (default dict $proxy.securityContext).privileged) "true" -}}
 {{- $wrong = append $wrong "proxy.securityContext.privileged=true: expected no privileged: the sidecar needs no privilege" -}}
 {{- end -}}
+{{- if eq (get (default dict $proxy.securityContext) "runAsUser" | toString) "0" -}}
+{{- $wrong = append $wrong "proxy.securityContext.runAsUser=0: expected no runAsUser of 0: the sidecar never runs as root" -}}
+{{- end -}}
 {{- $known := include "lameduck.variables" . | fromYaml -}}
 {{- $computed := include "lameduck.variables.computed" . | fromYamlArray -}}
 {{- $env := default dict $proxy.extraEnv -}}

@@ -49,17 +49,17 @@ pub struct Report {
 // === impl Report ===
 
 impl Report {
-    /// Whether something was skipped that nobody asked to skip.
-    #[must_use]
-    pub fn has_skipped(&self) -> bool {
-        self.entries.iter().any(|entry| match entry.outcome {
+    /// The objects that were skipped and that nobody asked to skip.
+    pub fn skipped(&self) -> impl Iterator<Item = &str> {
+        let unasked = self.entries.iter().filter(|entry| match entry.outcome {
             Outcome::Skipped { asked_for, .. } => !asked_for,
             Outcome::Fixed(_)
             | Outcome::Injected(_)
             | Outcome::NotRestored(_)
             | Outcome::Restored
             | Outcome::Untouched => false,
-        })
+        });
+        unasked.map(|entry| entry.object.as_str())
     }
 
     /// Whether something could not be undone.

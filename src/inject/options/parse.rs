@@ -225,6 +225,9 @@ pub(super) fn security_context(text: &str) -> Result<Map<String, Value>, String>
     if context.get("privileged").and_then(Value::as_bool) == Some(true) {
         return Err("no privileged: the sidecar needs no privilege".to_owned());
     }
+    if context.get("runAsUser").and_then(Value::as_u64) == Some(0) {
+        return Err("no runAsUser of 0: the sidecar never runs as root".to_owned());
+    }
     Ok(context)
 }
 

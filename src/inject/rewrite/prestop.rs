@@ -118,7 +118,7 @@ impl Hooks {
             }
             Theirs::Call(_) => self.keep(format!("preStop of {name} stays: it does not wait for the drain")),
             Theirs::Command(_) => self.keep(format!(
-                "preStop command of {name} stays: SIGTERM comes when it ends (lameduck.dev/prestop: wrap)"
+                "preStop command of {name} stays; SIGTERM may come before the drain is over, but not with lameduck.dev/prestop: wrap"
             )),
             Theirs::Unknown => self.keep(format!("preStop of {name} is of an unknown kind; it stays")),
         }

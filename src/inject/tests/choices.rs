@@ -74,15 +74,14 @@ fn a_grace_period_of_nothing_is_refused() {
 
 #[test]
 fn a_drain_that_is_shorter_than_was_asked_for_is_told() {
-    let cut = |drain: &str, grace: &str, kept: &str| {
-        format!(
-            "the drain is {drain}, not 60s: of the grace period of {grace} the last {kept} are kept for the app's own stop"
-        )
+    let cut = "the drain is 50s, not 60s: of the grace period of 60s the last 10s are kept for the app's own stop";
+    let none = |grace| {
+        format!("there is no drain: the app's own stop needs all of the grace period of {grace}")
     };
     for (own, chosen, warning, end) in [
-        (60, "keep", cut("50s", "60s", "10s"), "grace 60s, drain 50s"),
-        (10, "keep", cut("0s", "10s", "10s"), "grace 10s, drain 0s"),
-        (30, "5", cut("0s", "5s", "5s"), "grace 5s, drain 0s"),
+        (60, "keep", cut.to_owned(), "grace 60s, drain 50s"),
+        (10, "keep", none("10s"), "grace 10s, drain 0s"),
+        (30, "5", none("5s"), "grace 5s, drain 0s"),
     ] {
         let mut pod = with(story(), &[("termination-grace-period", chosen)]);
         pod["spec"]["terminationGracePeriodSeconds"] = json!(own);
@@ -181,4 +180,35 @@ fn a_port_that_was_chosen_and_is_in_use_is_told() {
     let own = with(in_use(15_800), &[("admin-port", "15800")]);
     let warning = "admin-port=15800 is in use in this pod: the admin port is 15801";
     assert_eq!(native(&own).warnings, [warning]);
+}
+
+#[test]
+fn grpc_beside_http_is_told_unless_somebody_chose() {
+    let mut pod = story();
+    pod["spec"]["containers"][0]["ports"] = json!([
+        {"name": "http", "containerPort": 8080},
+        {"name": "grpc-api", "containerPort": 9090},
+    ]);
+    let told = "grpc-api (9090) is not taken over, nor drained: lameduck.dev/ports: http,grpc-api";
+    assert_eq!(native(&pod).warnings, [told]);
+    for (choice, value) in [("ports", "http"), ("ports", "http,grpc-api"), ("capture", "none")] {
+        assert_eq!(
+            native(&with(pod.clone(), &[(choice, value)])).warnings,
+            [""; 0],
+            "{choice}={value}"
+        );
+    }
+}
+
+#[test]
+fn a_port_that_is_called_after_tls_is_doubted() {
+    let mut pod = story();
+    pod["spec"]["containers"][0]["ports"] = json!([{"name": "https-api", "containerPort": 8443}]);
+    let skip = skipped(&pod);
+    assert_eq!(skip.detail, "port https-api is called after TLS, and the sidecar reads HTTP");
+    let asked = with(pod.clone(), &[("ports", "https-api")]);
+    let told = "https-api is taken over as HTTP; to read TLS there the sidecar needs LAMEDUCK_TLS_CERT_FILE";
+    assert_eq!(native(&asked).warnings, [told]);
+    let files = r#"{"LAMEDUCK_TLS_CERT_FILE":"/a","LAMEDUCK_TLS_KEY_FILE":"/b"}"#;
+    assert_eq!(native(&with(asked, &[("env", files)])).warnings, [""; 0]);
 }
