@@ -20,6 +20,7 @@ mod pod;
 mod ports;
 mod quantity;
 mod record;
+mod remains;
 mod repair;
 mod rewrite;
 mod sidecar;
@@ -258,6 +259,9 @@ pub enum CannotUndo {
     /// The note is no note of ours.
     #[error("its annotation {} can't be read, which said how it was before", names::ORIGINAL)]
     Unreadable,
+    /// The note is about a container that has another name now.
+    #[error("a container that its annotation {} is about has another name since", names::ORIGINAL)]
+    Renamed,
 }
 
 /// The pod as it was before [`inject`], and what is lost with that; `None` if it was not injected.
@@ -265,7 +269,8 @@ pub enum CannotUndo {
 /// # Errors
 /// It was injected, and nobody can say how it was before.
 pub fn restore(pod: &Value) -> Result<Option<Restored>, CannotUndo> {
-    if pod::annotation(pod, names::STATUS).is_none() {
+    if [names::STATUS, names::ORIGINAL].into_iter().all(|name| pod::annotation(pod, name).is_none())
+    {
         return Ok(None);
     }
     let before = record::undo(pod)?;

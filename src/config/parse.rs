@@ -233,6 +233,11 @@ pub(super) fn http_url(text: &str) -> Result<http::Uri, Problem> {
     if url.scheme_str() != Some("http") || authority.as_str().contains('@') {
         return Err(wanted());
     }
+    // A port that is none, as 65536, is none for the parser, too: port 80 would be asked instead.
+    let has_port = authority.as_str().len() > authority.host().len();
+    if has_port && authority.port_u16().is_none_or(|port| port == 0) {
+        return Err(wanted());
+    }
     Ok(url)
 }
 
@@ -248,9 +253,11 @@ pub(crate) fn log_filter(text: &str) -> Result<String, Problem> {
         .map(str::trim)
         .filter(|item| !item.contains(['=', '[', ':']))
         .all(|item| item.parse::<tracing::level_filters::LevelFilter>().is_ok());
-    let parsed = tracing_subscriber::EnvFilter::builder().parse(text);
+    // The filter's own parser takes no blanks between its items.
+    let text = text.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+    let parsed = tracing_subscriber::EnvFilter::builder().parse(&text);
     if !bare_words_are_levels || parsed.is_err() {
         return Err(wanted());
     }
-    Ok(text.to_owned())
+    Ok(text)
 }

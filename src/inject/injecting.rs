@@ -81,7 +81,6 @@ impl<'a> Injecting<'a> {
         decide::names_are_there(&pod, &options)?;
         let ports = ports::choose(&pod, &options)?;
         warnings.extend(ports.not_as_chosen(&options));
-        warnings.extend(ports::only_auxiliary(&pod, &options, &ports));
         warnings.extend(ports::doubts(&pod, &options, &ports));
         let hooks = Hooks::of(&pod, &options, &ports);
         if hooks.wraps() {

@@ -11,10 +11,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use self::numbers::{next_free, used};
-pub(super) use self::{
-    auxiliary::{only_auxiliary, sounds_auxiliary},
-    doubts::doubts,
-};
+pub(super) use self::{auxiliary::sounds_auxiliary, doubts::doubts};
 use super::{
     Skip, SkipReason,
     decide::skip,

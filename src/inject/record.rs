@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     CannotUndo, low_ports, names,
     pod::{self, List, Object},
+    remains,
 };
 
 /// Lists and maps that items are added to: while others have items in them, they are not taken away.
@@ -149,6 +150,16 @@ impl Record {
         serde_json::to_string(self).expect("must work: it is made of JSON")
     }
 
+    /// The names of the containers that were changed.
+    fn of_containers(&self) -> impl Iterator<Item = &str> {
+        let added = self
+            .added
+            .iter()
+            .filter_map(|path| path.strip_prefix("containers/")?.split('/').next());
+        let changed = self.containers.keys().chain(self.variables.keys()).map(String::as_str);
+        changed.chain(added)
+    }
+
     /// Takes what was added out of `spec`, and gives its fields their values again.
     fn undo_spec(&self, spec: &mut Object) {
         take_out(spec, "initContainers", &[names::CONTAINER]);
@@ -232,10 +243,10 @@ impl Touched {
 /// The pod as it was before.
 ///
 /// # Errors
-/// It carries no readable note.
-pub(super) fn undo(pod: &Value) -> Result<Value, CannotUndo> {
-    let record = Record::of(pod)?;
-    let mut pod = pod.clone();
+/// It carries no readable note, or none that fits.
+pub(super) fn undo(injected: &Value) -> Result<Value, CannotUndo> {
+    let record = Record::of(injected)?;
+    let mut pod = injected.clone();
     if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
         record.undo_spec(spec);
     }
@@ -264,6 +275,9 @@ pub(super) fn undo(pod: &Value) -> Result<Value, CannotUndo> {
     }
     for path in record.added.iter().rev() {
         remove(&mut pod, path, record.null.contains(path));
+    }
+    if remains::are_there(&pod, injected, record.of_containers()) {
+        return Err(CannotUndo::Renamed);
     }
     Ok(pod)
 }

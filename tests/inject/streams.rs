@@ -138,6 +138,8 @@ pub fn strict_writes_nothing_if_something_was_skipped() {
     // In a pipe to kubectl, what is written is applied.
     assert_eq!(ran.out, "");
     assert!(ran.err.contains("pod/b: skipped: no-named-port: "), "{}", ran.err);
+    let end = "error: nothing is written, because of --strict: pod/b skipped\n";
+    assert!(ran.err.ends_with(end), "{}", ran.err);
     let injected = lameduck("inject", POD).ok().out;
     assert_eq!(lameduck("inject --strict", &injected).code, 0);
     let opted_out = POD.replace("{name: a}", "{name: a, labels: {lameduck.dev/inject: disabled}}");

@@ -17,10 +17,10 @@ LAMEDUCK_MAX_REQUESTS_PER_CONNECTION: {is: number, from: 0, to: 999999999999}
 LAMEDUCK_APP_CONTAINERS: {is: text, pattern: "^[a-z0-9-]{1,63}( *, *[a-z0-9-]{1,63})*$", such: "names of containers such as web,api"}
 LAMEDUCK_READINESS_POLL: {is: duration, from: 10, or: 0s}
 LAMEDUCK_READINESS_ON_TERMINATION: {is: word, words: [fail, keep]}
-LAMEDUCK_APP_DRAIN_URL: {is: text, pattern: '^http://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,4})?(/[A-Za-z0-9/._~!$&()*+,;=:@%-]*)?([?][A-Za-z0-9/._~!$&()*+,;=:@%?-]*)?$', such: "a URL such as http://127.0.0.1:8080/leave, without credentials"}
+LAMEDUCK_APP_DRAIN_URL: {is: text, pattern: '^http://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?(/[A-Za-z0-9/._~!$&()*+,;=:@%-]*)?([?][A-Za-z0-9/._~!$&()*+,;=:@%?-]*)?$', such: "a URL such as http://127.0.0.1:8080/leave, without credentials"}
 LAMEDUCK_CLOSE_SPREAD: {is: duration, from: 0}
 LAMEDUCK_LINGER: {is: duration, from: 0}
-LAMEDUCK_RELEASE: {is: text, pattern: '^[A-Z_-]+ +/[!"$-)+->@-~]*[*]? *= *[2-5][0-9]{2}(@[0-9]{1,9}(ms|s|m|h))?( *, *[A-Z_-]+ +/[!"$-)+->@-~]*[*]? *= *[2-5][0-9]{2}(@[0-9]{1,6}(ms|s|m))?)*$', such: "rules such as GET /poll*=204@0s, separated by commas"}
+LAMEDUCK_RELEASE: {is: text, pattern: '^{{ include "lameduck.rule" . }}( *, *{{ include "lameduck.rule" . }})*$', such: "rules such as GET /poll*=204@0s, separated by commas"}
 LAMEDUCK_WEBSOCKET_CLOSE_CODE: {is: word, words: ["1001", "1012"]}
 LAMEDUCK_SSE_RETRY: {is: duration, from: 0}
 LAMEDUCK_PARKED_AFTER: {is: duration, from: 0}
@@ -42,9 +42,15 @@ LAMEDUCK_ACCESS_LOG: {is: word, words: ["off", all, errors]}
 
 {{/* One part of a log filter. */}}
 {{- define "lameduck.directive" -}}
-{{- $level := "trace|debug|info|warn|error|off|[0-5]" -}}
-{{- $target := "[A-Za-z0-9_-]+(::[A-Za-z0-9_-]+)*" -}}
+{{- $level := "(?i:trace|debug|info|warn|error|off)|[0-5]" -}}
+{{- $target := "([A-Za-z0-9_-]+(::[A-Za-z0-9_-]+)*)?(\\\\[[A-Za-z0-9_-]+\\\\])?" -}}
 {{ $level }}|[A-Za-z0-9_-]+(::[A-Za-z0-9_-]+)+|{{ $target }}=({{ $level }})
+{{- end -}}
+
+{{/* One rule of LAMEDUCK_RELEASE. */}}
+{{- define "lameduck.rule" -}}
+{{- $delay := "[0-9]{1,4}h([0-9]{1,6}m)?([0-9]{1,7}s)?([0-9]{1,9}ms)?|[0-9]{1,6}m([0-9]{1,7}s)?([0-9]{1,9}ms)?|[0-9]{1,7}s([0-9]{1,9}ms)?|[0-9]{1,9}ms" -}}
+[A-Z_-]+ +/[!"$-)+\x2d->@-~]*[*]? *= *[2-5][0-9]{2}(@({{ $delay }}))?
 {{- end -}}
 
 {{/* The variables that the injector computes, or sets from other values. */}}

@@ -549,6 +549,8 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("READINESS_ON_TERMINATION", "Keep", "expected one of fail, keep"),
     ("APP_DRAIN_URL", "https://app/leave", "expected a URL such as http://"),
     ("APP_DRAIN_URL", "/leave", "expected a URL such as http://"),
+    ("APP_DRAIN_URL", "http://127.0.0.1:65536/leave", "expected a URL such as http://"),
+    ("APP_DRAIN_URL", "http://127.0.0.1:0/leave", "expected a URL such as http://"),
     ("MAX_HEADER_SIZE", "2MiB", "expected a size from 1KiB to 1MiB"),
     ("MAX_HEADERS", "1001", "expected a whole number from 1 to 1000"),
     ("MAX_CONNECTIONS", "many", "expected a whole number from 1 to 1048576"),

@@ -312,6 +312,6 @@ fn what_a_namespace_is_labelled_decides_for_policies() {
     let mut web = pod(Some("enabled"));
     web = super::inject(&web, &ASKED, &policy(36)).unwrap().pod;
     assert!(blocked(&[web.clone(), clients.clone(), labelled]));
-    assert!(blocked(&[web.clone(), clients.clone()]));
+    assert!(!blocked(&[web.clone(), clients.clone()]));
     assert!(!blocked(&[web, clients, namespace(None)]));
 }

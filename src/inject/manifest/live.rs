@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::objects::{Object, Role, entries, text};
+use super::objects::{Object, Role, entries, items, text};
 
 /// What `kubectl apply` keeps of what it applied (`LastAppliedConfigAnnotation` of k8s.io/api/core/v1).
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -20,6 +20,9 @@ pub fn would_be_mixed(object: &Object, document: &Value) -> bool {
         .iter()
         .any(|key| text(value, key).is_some_and(|text| !text.is_empty()));
     let is_applied = entries(value, "/metadata/annotations").any(|(key, _)| key == LAST_APPLIED);
+    // Server-side apply keeps no annotation, and says so in the object itself.
+    let is_applied = is_applied
+        || items(value, "/metadata/managedFields").any(|entry| entry["operation"] == "Apply");
     is_live && !is_applied && !template.is_empty() && object.kind != "Job"
 }
 

@@ -35,6 +35,8 @@ pub struct Missed {
     ports: Vec<Port>,
     /// The first port that was taken over.
     taken: String,
+    /// Names that have to stay in the list of ports, each with a comma behind it.
+    also: String,
     /// A number leads past the sidecar in these pods, even to a port that is taken over.
     needs_name: bool,
 }
@@ -73,11 +75,21 @@ pub fn missed(services: &[Service<'_>], pods: &Pods) -> Vec<Missed> {
                 owner: pods.called(same),
                 ports,
                 taken: taken.called(),
+                also: worth_keeping(pods),
                 needs_name: !pods.captured.is_empty(),
             });
         }
     }
     found
+}
+
+/// A swap moves one port only, and one that was taken for want of a better need not stay.
+fn worth_keeping(pods: &Pods) -> String {
+    let names = pods.captured.iter().map(|port| port.name.as_str());
+    names
+        .filter(|name| !name.is_empty() && !sounds_auxiliary(name))
+        .map(|name| format!("{name},"))
+        .collect()
 }
 
 // === impl Service ===
@@ -161,7 +173,7 @@ impl std::fmt::Display for Port {
 impl std::fmt::Display for Missed {
     /// What is wrong and what to write.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { owner, ports, taken, needs_name, .. } = self;
+        let Self { owner, ports, taken, also, needs_name, .. } = self;
         let all: Vec<String> = ports.iter().map(ToString::to_string).collect();
         write!(
             f,
@@ -171,7 +183,7 @@ impl std::fmt::Display for Missed {
         )?;
         match &ports[..] {
             [Port { name: Some(name), by_number, .. }] => {
-                write!(f, "annotate its pods with lameduck.dev/ports: {name}")?;
+                write!(f, "annotate its pods with lameduck.dev/ports: {also}{name}")?;
                 if *by_number && *needs_name {
                     write!(f, ", and write targetPort: {name}")?;
                 }
@@ -311,5 +323,19 @@ mod tests {
         let mut of_others = reaches;
         of_others["spec"]["selector"] = json!({"app": "other"});
         assert_eq!(told(&usual(), &[of_others, misses]).len(), 1);
+    }
+
+    #[test]
+    fn what_is_taken_over_stays_in_the_list_unless_it_is_for_something_else() {
+        let ports = json!([{"name": "http", "containerPort": 15801}, {"name": "api", "containerPort": 9000}]);
+        let api = service(json!([{"port": 9000, "targetPort": "api"}]));
+        for (name, list) in
+            [("http", "lameduck.dev/ports: http,api"), ("http-metrics", "lameduck.dev/ports: api")]
+        {
+            let mut pods = pods("renumber", ports.clone());
+            pods.captured[0].name = name.to_owned();
+            let told = told(&pods, &[api.clone()]);
+            assert!(told.len() == 1 && told[0].ends_with(list), "{told:?}");
+        }
     }
 }

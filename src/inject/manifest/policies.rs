@@ -116,12 +116,26 @@ fn leads_to(rule: &Value, same_namespace: bool, pods: &Pods) -> bool {
         match (selector("namespaceSelector"), selector("podSelector")) {
             (None, None) => false,
             (None, Some(of_pods)) => same_namespace && matches(of_pods, &pods.labels),
-            (Some(namespace), None) => may_be_in(namespace, pods),
+            (Some(namespace), None) => is_in(namespace, pods),
             (Some(namespace), Some(of_pods)) => {
                 may_be_in(namespace, pods) && matches(of_pods, &pods.labels)
             }
         }
     })
+}
+
+/// Whether a selector surely selects the namespace of these pods. A rule for the pods of a namespace that nobody knows
+/// here is most likely for others: it would be a poor advice to change it.
+fn is_in(selector: &Value, pods: &Pods) -> bool {
+    let keys = entries(selector, "/matchLabels").map(|(key, _)| key);
+    let keys = keys.chain(
+        items(selector, "/matchExpressions").filter_map(|expression| text(expression, "/key")),
+    );
+    let is_known = |key: &str| match key {
+        NAME => pods.namespace.is_some(),
+        _ => pods.namespace_labels.is_some(),
+    };
+    keys.into_iter().all(is_known) && may_be_in(selector, pods)
 }
 
 /// Whether a selector may select the namespace of these pods. Its name is always known, and a label since 1.22 in each
@@ -267,8 +281,8 @@ mod tests {
             (json!({"namespaceSelector": name("shop")}), 1),
             (json!({"namespaceSelector": name("other")}), 0),
             (json!({"namespaceSelector": name("other"), "podSelector": {}}), 0),
-            // Nobody knows what the namespace is labelled.
-            (json!({"namespaceSelector": team}), 1),
+            // Nobody knows what the namespace is labelled: most likely it is another one.
+            (json!({"namespaceSelector": team}), 0),
             (json!({"namespaceSelector": team, "podSelector": {"matchLabels": {"app": "b"}}}), 0),
             (json!({"ipBlock": {"cidr": "198.51.100.0/24"}}), 0),
             (json!({"namespaceSelector": null, "podSelector": {}}), 0),

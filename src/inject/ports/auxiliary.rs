@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Captured, Declared, Options, Ports, declared};
+use super::{
+    Captured, Declared, Options, Ports, declared, is_asked_over_tls, is_of_another_protocol,
+};
 
 /// Parts of such names, as in Istio's `http-envoy-prom` and `http-monitoring`, Loki's `http-metrics`, and whatever is
 /// called after its framework's `management` or `/healthz`.
@@ -42,8 +44,11 @@ pub(in crate::inject) fn only_auxiliary(
     if is_chosen || !ports.captured.iter().all(|port| sounds_auxiliary(&port.name)) {
         return None;
     }
+    // Nobody is to be told to take over what does not speak HTTP.
     let is_other = |port: &Declared<'_>| {
         ports.captured.iter().all(|Captured { declared, .. }| *declared != port.number)
+            && !is_of_another_protocol(port.name)
+            && !is_asked_over_tls(pod, port)
     };
     let other = declared(pod, options).into_iter().find(is_other)?;
     let other =

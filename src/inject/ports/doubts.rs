@@ -2,17 +2,19 @@
 
 use serde_json::Value;
 
-use super::{Captured, Declared, Options, Ports, declared, is_over_tls};
+use super::{Captured, Declared, Options, Ports, auxiliary::only_auxiliary, declared, is_over_tls};
 use crate::{config::vars, inject::options::Capture};
 
 /// What to say of the ports that are taken over, and of those that are not.
 pub(in crate::inject) fn doubts(pod: &Value, options: &Options, ports: &Ports) -> Vec<String> {
-    left_out(pod, options, ports).into_iter().chain(encrypted(options, ports)).collect()
+    // One advice about a pod's choice of ports is enough.
+    let left_out = only_auxiliary(pod, options, ports).or_else(|| left_out(pod, options, ports));
+    left_out.into_iter().chain(encrypted(options, ports)).collect()
 }
 
 /// gRPC beside HTTP. Alone it would have been taken over, so somebody may count on it.
 fn left_out(pod: &Value, options: &Options, ports: &Ports) -> Option<String> {
-    if options.ports.is_some() || options.capture == Capture::None {
+    if options.ports.is_some() || options.capture != Capture::Renumber {
         return None;
     }
     let is_left_out = |port: &Declared<'_>| {

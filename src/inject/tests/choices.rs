@@ -191,7 +191,8 @@ fn grpc_beside_http_is_told_unless_somebody_chose() {
     ]);
     let told = "grpc-api (9090) is not taken over, nor drained: lameduck.dev/ports: http,grpc-api";
     assert_eq!(native(&pod).warnings, [told]);
-    for (choice, value) in [("ports", "http"), ("ports", "http,grpc-api"), ("capture", "none")] {
+    let quiet = [("ports", "http"), ("ports", "http,grpc-api"), ("capture", "none")];
+    for (choice, value) in quiet {
         assert_eq!(
             native(&with(pod.clone(), &[(choice, value)])).warnings,
             [""; 0],
@@ -211,4 +212,21 @@ fn a_port_that_is_called_after_tls_is_doubted() {
     assert_eq!(native(&asked).warnings, [told]);
     let files = r#"{"LAMEDUCK_TLS_CERT_FILE":"/a","LAMEDUCK_TLS_KEY_FILE":"/b"}"#;
     assert_eq!(native(&with(asked, &[("env", files)])).warnings, [""; 0]);
+}
+
+#[test]
+fn one_advice_about_ports_is_given_and_none_to_take_over_what_is_no_http() {
+    let told = |others: Value| {
+        let mut pod = story();
+        let mut ports = vec![json!({"name": "http-metrics", "containerPort": 9102})];
+        ports.extend(others.as_array().unwrap().iter().cloned());
+        pod["spec"]["containers"][0]["ports"] = ports.into();
+        native(&pod).warnings
+    };
+    let only = told(json!([{"name": "grpc", "containerPort": 9090}]));
+    assert_eq!(only.len(), 1, "{only:?}");
+    assert!(only[0].starts_with("only http-metrics is taken over"), "{only:?}");
+    for name in ["https", "tcp-postgresql", "webhook-server"] {
+        assert_eq!(told(json!([{"name": name, "containerPort": 9443}])), [""; 0], "{name}");
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ASKED, native, ordinary, policy, skipped, story, uninject, with};
-use crate::inject::{CannotUndo, SkipReason, annotate_skip, inject, restore};
+use crate::inject::{CannotUndo, SkipReason, annotate_skip, inject, names, restore};
 
 /// The pod of the story, with everything in it that an injection changes.
 fn full() -> Value {
@@ -112,9 +112,9 @@ fn what_is_as_it_was_before_is_no_edit() {
 }
 
 #[test]
-fn a_container_that_is_called_otherwise_is_told() {
+fn a_container_that_is_gone_is_told() {
     let mut pod = native(&full()).pod;
-    pod["spec"]["containers"][0]["name"] = json!("renamed");
+    pod["spec"]["containers"] = json!([{ "name": "other", "ports": [{ "containerPort": 8080 }] }]);
     let [warning] = said(&pod).try_into().unwrap();
     assert!(warning.starts_with("container ready-test is gone since the injection"), "{warning}");
 }
@@ -218,4 +218,23 @@ fn what_the_lost_sidecar_was_told_is_no_edit() {
         let lost = without_sidecar(inject(&pod, &ASKED, &policy).unwrap().pod);
         assert_eq!(inject(&lost, &ASKED, &policy).unwrap().warnings, [""; 0]);
     }
+}
+
+#[test]
+fn what_a_renamed_container_still_has_of_the_sidecar_is_not_passed_over() {
+    for capture in ["renumber", "none"] {
+        let pod = with(story(), &[("capture", capture)]);
+        let mut renamed = native(&pod).pod;
+        renamed["spec"]["containers"][0]["name"] = json!("other");
+        assert_eq!(restore(&renamed), Err(CannotUndo::Renamed), "{capture}");
+        renamed["spec"].as_object_mut().unwrap().shift_remove("initContainers");
+        assert_eq!(skipped(&renamed).reason, SkipReason::InvalidConfig, "{capture}");
+    }
+}
+
+#[test]
+fn the_note_alone_is_enough_to_undo() {
+    let mut injected = native(&story()).pod;
+    injected["metadata"]["annotations"].as_object_mut().unwrap().shift_remove(names::STATUS);
+    assert_eq!(uninject(&injected), Some(story()));
 }
