@@ -334,7 +334,7 @@ mod tests {
         {
             let mut pods = pods("renumber", ports.clone());
             pods.captured[0].name = name.to_owned();
-            let told = told(&pods, &[api.clone()]);
+            let told = told(&pods, std::slice::from_ref(&api));
             assert!(told.len() == 1 && told[0].ends_with(list), "{told:?}");
         }
     }
