@@ -3,13 +3,16 @@
 use serde_json::Value;
 
 use super::{Captured, Declared, Options, Ports, auxiliary::only_auxiliary, declared, is_over_tls};
-use crate::{config::vars, inject::options::Capture};
+use crate::{
+    config::vars,
+    inject::{options::Capture, rewrite::short},
+};
 
 /// What to say of the ports that are taken over, and of those that are not.
 pub(in crate::inject) fn doubts(pod: &Value, options: &Options, ports: &Ports) -> Vec<String> {
     // One advice about a pod's choice of ports is enough.
     let left_out = only_auxiliary(pod, options, ports).or_else(|| left_out(pod, options, ports));
-    left_out.into_iter().chain(encrypted(options, ports)).collect()
+    left_out.into_iter().chain(encrypted(options, ports)).map(short).collect()
 }
 
 /// gRPC beside HTTP. Alone it would have been taken over, so somebody may count on it.

@@ -117,9 +117,9 @@ impl Hooks {
                 Treatment::Wrap(command.to_vec())
             }
             Theirs::Call(_) => self.keep(format!("preStop of {name} stays: it does not wait for the drain")),
-            Theirs::Command(_) => self.keep(format!(
-                "preStop command of {name} stays; SIGTERM may come before the drain is over, but not with lameduck.dev/prestop: wrap"
-            )),
+            Theirs::Command(_) => self.keep(short(format!(
+                "preStop of {name} stays, so SIGTERM may come before the drain is over; lameduck.dev/prestop: wrap helps"
+            ))),
             Theirs::Unknown => self.keep(format!("preStop of {name} is of an unknown kind; it stays")),
         }
     }
