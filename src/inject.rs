@@ -123,6 +123,14 @@ pub enum SkipReason {
     Windows,
 }
 
+// === impl Skip ===
+
+impl Skip {
+    const fn new(reason: SkipReason, detail: String) -> Self {
+        Self { reason, detail }
+    }
+}
+
 // === impl SkipReason ===
 
 impl SkipReason {

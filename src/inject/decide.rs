@@ -41,13 +41,13 @@ pub(super) enum Task {
 pub(super) fn decide(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<Task, Skip> {
     wanted(pod, asked, policy)?;
     if pod::is_injected(pod) {
-        return Err(skip(SkipReason::AlreadyInjected, "it has the sidecar".to_owned()));
+        return Err(Skip::new(SkipReason::AlreadyInjected, "it has the sidecar".to_owned()));
     }
     let was_injected = pod::annotation(pod, names::STATUS).is_some();
     match (was_injected, pod::find(pod, names::CONTAINER)) {
         // In `containers` it would have been taken for injected.
         (true, Some(_)) => Ok(Task::Repair),
-        (false, Some(list)) => Err(skip(
+        (false, Some(list)) => Err(Skip::new(
             SkipReason::SidecarExists,
             format!("{} has a container `{}` that is not ours", list.name(), names::CONTAINER),
         )),
@@ -79,7 +79,7 @@ fn without_remains(pod: &Value, policy: &Policy) -> Result<Task, Skip> {
             names::STATUS,
             names::ORIGINAL
         );
-        skip(SkipReason::InvalidConfig, detail)
+        Skip::new(SkipReason::InvalidConfig, detail)
     })?;
     let warnings = edited(pod, &before, &policy.defaults).into_iter().map(short).collect();
     Ok(Task::Inject { pod: before, warnings })
@@ -95,7 +95,7 @@ pub(super) fn may_stay(pod: &Value, asked: &Asked<'_>) -> Result<(), Skip> {
     if asked.job || owners.any(|owner| owner.get("kind").and_then(Value::as_str) == Some("Job")) {
         let detail =
             "a Job would never complete beside an ordinary sidecar; a native one ends with it";
-        return Err(skip(SkipReason::JobOwned, detail.to_owned()));
+        return Err(Skip::new(SkipReason::JobOwned, detail.to_owned()));
     }
     let policy = spec(pod, "restartPolicy").and_then(Value::as_str).unwrap_or("Always");
     if policy == "Always" {
@@ -104,7 +104,7 @@ pub(super) fn may_stay(pod: &Value, asked: &Asked<'_>) -> Result<(), Skip> {
     let detail = format!(
         "restartPolicy {policy}: an ordinary sidecar would not be started again, or never end"
     );
-    Err(skip(SkipReason::RestartPolicyNever, detail))
+    Err(Skip::new(SkipReason::RestartPolicyNever, detail))
 }
 
 /// Containers that the pod's annotations name must be there.
@@ -123,7 +123,7 @@ pub(super) fn names_are_there(pod: &Value, options: &Options) -> Result<(), Skip
     for (key, name) in named.chain(of_hooks.iter().map(|name| ("prestop-containers", name))) {
         if !there.contains(&name.as_str()) {
             let detail = format!("{key}={name}: expected one of {}", there.join(", "));
-            return Err(skip(SkipReason::InvalidConfig, detail));
+            return Err(Skip::new(SkipReason::InvalidConfig, detail));
         }
     }
     Ok(())
@@ -147,7 +147,7 @@ pub(super) fn names_are_free(pod: &Value) -> Result<(), Skip> {
         return Ok(());
     };
     let detail = format!("prestop=wrap: expected no {taken}, which is ours to add");
-    Err(skip(SkipReason::InvalidConfig, detail))
+    Err(Skip::new(SkipReason::InvalidConfig, detail))
 }
 
 /// The volume that takes the token's place must not be there under our name.
@@ -161,7 +161,7 @@ pub(super) fn mask_is_free(pod: &Value) -> Result<(), Skip> {
     let name = names::NO_TOKEN_VOLUME;
     let detail =
         format!("mask-service-account-token: expected no volume {name}, which is ours to add");
-    Err(skip(SkipReason::InvalidConfig, detail))
+    Err(Skip::new(SkipReason::InvalidConfig, detail))
 }
 
 /// What is added must leave room: a pod with longer annotations is refused by the API server.
@@ -179,7 +179,7 @@ pub(super) fn annotations_fit(pod: &Value) -> Result<(), Skip> {
         "with the sidecar's its annotations would be {size} bytes long: expected at most {LONGEST_ANNOTATIONS}, or \
          the API server refuses the pod"
     );
-    Err(skip(SkipReason::InvalidConfig, detail))
+    Err(Skip::new(SkipReason::InvalidConfig, detail))
 }
 
 fn requested(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<(), Skip> {
@@ -191,14 +191,14 @@ fn requested(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<(), Skip
         (None, Gate::NotOptedOut) => {}
         (None, Gate::Labelled) => {
             let detail = format!("it has no label {}=enabled", names::INJECT);
-            return Err(skip(SkipReason::NotRequested, detail));
+            return Err(Skip::new(SkipReason::NotRequested, detail));
         }
         (Some(value), _) if value == "enabled" => {}
         (Some(value), _) => return Err(opted_out("label", &value)),
     }
     if policy.excluded_namespaces.iter().any(|excluded| excluded == asked.namespace) {
         let detail = format!("namespace {} is excluded", asked.namespace);
-        return Err(skip(SkipReason::ExcludedNamespace, detail));
+        return Err(Skip::new(SkipReason::ExcludedNamespace, detail));
     }
     Ok(())
 }
@@ -206,25 +206,25 @@ fn requested(pod: &Value, asked: &Asked<'_>, policy: &Policy) -> Result<(), Skip
 fn suitable(pod: &Value) -> Result<(), Skip> {
     if pod::annotation(pod, names::MIRROR).is_some() {
         let detail = "it mirrors a static pod, which the API server can't change".to_owned();
-        return Err(skip(SkipReason::MirrorPod, detail));
+        return Err(Skip::new(SkipReason::MirrorPod, detail));
     }
     let os = spec(pod, "os").and_then(|os| os.get("name")).and_then(Value::as_str);
     if os == Some("windows") {
-        return Err(skip(SkipReason::Windows, "it runs on Windows".to_owned()));
+        return Err(Skip::new(SkipReason::Windows, "it runs on Windows".to_owned()));
     }
     if spec(pod, "hostNetwork").and_then(Value::as_bool) == Some(true) {
         let detail = "it uses the node's network: its ports are the node's, and kubelet can't call its hooks";
-        return Err(skip(SkipReason::HostNetwork, detail.to_owned()));
+        return Err(Skip::new(SkipReason::HostNetwork, detail.to_owned()));
     }
     if pod::containers(pod, List::Containers).next().is_none() {
-        return Err(skip(SkipReason::NoContainers, "spec.containers is empty".to_owned()));
+        return Err(Skip::new(SkipReason::NoContainers, "spec.containers is empty".to_owned()));
     }
     readable(pod)
 }
 
 /// What everything else relies on: maps are maps, lists are lists, and containers can be told apart.
 fn readable(pod: &Value) -> Result<(), Skip> {
-    let wrong = |what: String| Err(skip(SkipReason::InvalidConfig, what));
+    let wrong = |what: String| Err(Skip::new(SkipReason::InvalidConfig, what));
     for (parent, key) in [("metadata", "labels"), ("metadata", "annotations")] {
         let at = pod.get(parent).and_then(|parent| parent.get(key));
         if !at.is_none_or(|at| at.is_object() || at.is_null()) {
@@ -256,18 +256,14 @@ fn readable(pod: &Value) -> Result<(), Skip> {
 fn opted_out(what: &str, value: &str) -> Skip {
     let said = format!("{what} {}={value}", names::INJECT);
     if value == "disabled" {
-        return skip(SkipReason::OptedOut, said);
+        return Skip::new(SkipReason::OptedOut, said);
     }
-    skip(SkipReason::InvalidConfig, format!("{said}: expected enabled or disabled"))
+    Skip::new(SkipReason::InvalidConfig, format!("{said}: expected enabled or disabled"))
 }
 
 /// A value as a text. In a file it may be something else; the API server will say so itself.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-pub(super) const fn skip(reason: SkipReason, detail: String) -> Skip {
-    Skip { reason, detail }
 }
 
 fn has_volume(pod: &Value, name: &str) -> bool {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Asked, Injection, Policy, Skip, SkipReason,
-    decide::{self, may_stay, skip},
+    decide::{self, may_stay},
     facts,
     grace::{self, Times, in_seconds},
     low_ports, meshes, names,
@@ -71,7 +71,7 @@ impl<'a> Injecting<'a> {
         let chosen = policy.defaults.with_annotations(annotations);
         let (mut options, unknown) = chosen.map_err(|bad| {
             let all = bad.iter().map(|one| format!("{}{one}", names::DOMAIN));
-            skip(SkipReason::InvalidConfig, all.collect::<Vec<_>>().join("; "))
+            Skip::new(SkipReason::InvalidConfig, all.collect::<Vec<_>>().join("; "))
         })?;
         warnings.extend(unknown);
         let mode = mode(&options, policy, &mut warnings);
@@ -93,12 +93,12 @@ impl<'a> Injecting<'a> {
         warnings.extend(hooks.warnings.iter().cloned());
         warnings.extend(grace::cut_sleep(facts::grace(&pod), hooks.slept));
         let times = grace::times(facts::grace(&pod), hooks.slept, &options)
-            .map_err(|error| skip(SkipReason::InvalidConfig, misfit(&error)))?;
+            .map_err(|error| Skip::new(SkipReason::InvalidConfig, misfit(&error)))?;
         warnings.extend(times.warning(options.grace).map(short));
         let known = |minor| policy.kubernetes.is_none_or(|version| version >= minor);
         if options.prestop == super::options::Prestop::Sleep && !known(SLEEP_HOOK) {
             let detail = format!("prestop=sleep: expected Kubernetes 1.{SLEEP_HOOK} or newer");
-            return Err(skip(SkipReason::InvalidConfig, detail));
+            return Err(Skip::new(SkipReason::InvalidConfig, detail));
         }
         let (record, probe_grace, token) =
             (Record::default(), known(PROBE_GRACE), asked.hook_token);
@@ -156,7 +156,7 @@ impl<'a> Injecting<'a> {
         };
         let container = plan.container().map_err(|issues| {
             let all = issues.iter().map(ToString::to_string).collect::<Vec<_>>();
-            skip(SkipReason::InvalidConfig, all.join("; "))
+            Skip::new(SkipReason::InvalidConfig, all.join("; "))
         })?;
         let besides = plan.besides();
         let Some(spec) = self.pod.get_mut("spec").and_then(Value::as_object_mut) else {

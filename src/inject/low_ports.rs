@@ -3,15 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{
+    names::SYSCTL,
     options::{FIRST_UNPRIVILEGED, Options},
     pod,
     ports::Ports,
     record::Record,
 };
-
-/// From which port on everybody in the pod may listen. One of the sysctls that kubelet sets, and Pod Security "restricted"
-/// lets, without further ado (`k8s.io/pod-security-admission/policy/check_sysctls.go`).
-pub(super) const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
 /// Has the pod let the sidecar listen where it must, if that is asked for. Returns what its owner should know.
 pub(super) fn open(

@@ -42,6 +42,10 @@ pub const BINARY_FOLDER: &str = "/lameduck-bin";
 /// The empty volume that takes the place of the API's token.
 pub const NO_TOKEN_VOLUME: &str = "lameduck-no-token";
 
+/// From which port on everybody in the pod may listen. One of the sysctls that kubelet sets, and Pod Security "restricted"
+/// lets, without further ado (`k8s.io/pod-security-admission/policy/check_sysctls.go`).
+pub const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
+
 /// The name of the admin port, for PodMonitors.
 pub const ADMIN_PORT: &str = "lameduck-admin";
 

@@ -14,7 +14,6 @@ use self::numbers::{next_free, used};
 pub(super) use self::{auxiliary::sounds_auxiliary, doubts::doubts};
 use super::{
     Skip, SkipReason,
-    decide::skip,
     options::{Capture, Options, PortRef},
     pod::{self, List, Object},
 };
@@ -195,20 +194,20 @@ fn asked_for<'a>(
         let Some(port) = declared.iter().find(is_it) else {
             let detail =
                 format!("no container declares a TCP port {wanted}; declared: {}", all(declared));
-            return Err(skip(SkipReason::PortNotFound, detail));
+            return Err(Skip::new(SkipReason::PortNotFound, detail));
         };
         if port.name.is_empty() && options.capture == Capture::Renumber {
             let detail = format!(
                 "port {wanted} has no name that a Service could lead traffic by; {NAME_IT}, or set lameduck.dev/capture: swap"
             );
-            return Err(skip(SkipReason::NoNamedPort, detail));
+            return Err(Skip::new(SkipReason::NoNamedPort, detail));
         }
         if !chosen.contains(port) {
             chosen.push(*port);
         }
     }
     if chosen.is_empty() {
-        return Err(skip(SkipReason::PortNotFound, "the list of ports is empty".to_owned()));
+        return Err(Skip::new(SkipReason::PortNotFound, "the list of ports is empty".to_owned()));
     }
     Ok(chosen)
 }
@@ -286,7 +285,7 @@ fn is_asked_over_tls(pod: &Value, port: &Declared<'_>) -> bool {
 }
 
 const fn none(detail: String) -> Skip {
-    skip(SkipReason::NoNamedPort, detail)
+    Skip::new(SkipReason::NoNamedPort, detail)
 }
 
 fn all(declared: &[Declared<'_>]) -> String {
@@ -312,7 +311,7 @@ fn moved(
             "capture=swap moves one port, but these are {}: choose with lameduck.dev/ports",
             all(chosen)
         );
-        return Err(skip(SkipReason::InvalidConfig, detail));
+        return Err(Skip::new(SkipReason::InvalidConfig, detail));
     };
     let name = &options.app_port_env;
     if pod::containers(pod, List::Containers)
@@ -321,16 +320,16 @@ fn moved(
         .any(|variable| variable.get("valueFrom").is_some())
     {
         let detail = format!("the variable {name} of {} is computed (valueFrom)", port.container);
-        return Err(skip(SkipReason::PortEnvValueFrom, detail));
+        return Err(Skip::new(SkipReason::PortEnvValueFrom, detail));
     }
     let app = match options.app_port {
         Some(app) if app == port.number => {
             let detail = format!("app-port={app}: expected another port than the app's own");
-            return Err(skip(SkipReason::InvalidConfig, detail));
+            return Err(Skip::new(SkipReason::InvalidConfig, detail));
         }
         Some(app) if declares(pod, app) => {
             let detail = format!("app-port={app}: expected a port that no container declares");
-            return Err(skip(SkipReason::InvalidConfig, detail));
+            return Err(Skip::new(SkipReason::InvalidConfig, detail));
         }
         Some(app) => app,
         None => next_free(port.number.saturating_add(MOVED_BY), false, used)?,

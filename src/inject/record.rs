@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    CannotUndo, low_ports, names,
+    CannotUndo, names,
     pod::{self, List, Object},
     remains,
 };
@@ -173,7 +173,7 @@ impl Record {
         }
         if let (true, Some(Value::Object(context))) = (self.opened, spec.get_mut("securityContext"))
         {
-            take_out(context, "sysctls", &[low_ports::SYSCTL]);
+            take_out(context, "sysctls", &[names::SYSCTL]);
         }
         for (field, value) in &self.spec {
             spec.insert(field.clone(), value.clone());

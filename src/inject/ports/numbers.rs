@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{PROBES, Skip, SkipReason, pod, skip};
+use super::{PROBES, Skip, SkipReason, pod};
 
 /// Ports that other sidecars and kubelet use, and that a pod need not declare: Istio (15000–15053, 15090), Linkerd
 /// (4140–4191), Knative (8012, 8013, 8022, 9090, 9091), Dapr (3500, 50001), Envoy (9901, 19000), kubelet (10250).
@@ -67,5 +67,5 @@ pub(super) fn next_free(base: u16, is_chosen: bool, used: &mut BTreeSet<u16>) ->
         return Ok(port);
     }
     let detail = format!("port {base} and all above it are in use: choose a lower one");
-    Err(skip(SkipReason::InvalidConfig, detail))
+    Err(Skip::new(SkipReason::InvalidConfig, detail))
 }
