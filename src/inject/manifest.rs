@@ -8,6 +8,7 @@ pub mod apply;
 pub mod json;
 pub mod live;
 pub mod marks;
+pub mod mending;
 pub mod missed;
 pub mod named;
 pub mod objects;

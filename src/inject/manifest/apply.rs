@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::{
-    Manifests, live, marks,
+    Manifests, live, marks, mending,
     missed::{self, Service},
     named::{self, NamedPort},
     objects::{Object, Role, objects, text},
@@ -105,7 +105,7 @@ pub fn uninject(manifests: &mut Manifests<'_>, undo: Undo<'_>) -> Report {
             }
             Role::Service => {
                 let service = document.value.pointer_mut(&object.pointer);
-                service.map_or(Ok(None), services::restore)
+                service.map_or(Ok(None), mending::restore)
             }
             Role::Namespace | Role::NetworkPolicy | Role::Node | Role::Other => Ok(None),
         };
@@ -226,7 +226,7 @@ impl Run<'_> {
                     if self.settings.fix_services =>
                 {
                     let service = document.pointer_mut(&object.pointer);
-                    if service.is_some_and(|service| services::fix(service, *index, name)) {
+                    if service.is_some_and(|service| mending::fix(service, *index, name)) {
                         fixed.push(format!("port {port} leads to {name}"));
                         continue;
                     }
