@@ -26,6 +26,7 @@ mod rewrite;
 mod sidecar;
 #[cfg(test)]
 mod tests;
+pub(crate) mod warning;
 
 use serde_json::Value;
 

@@ -13,7 +13,7 @@ use super::{
     options::{Options, PrestopContainers},
     pod::{self, List},
     record,
-    rewrite::short,
+    warning::short,
 };
 
 /// How many bytes all annotations of an object may have, keys and values together

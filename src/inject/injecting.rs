@@ -12,8 +12,9 @@ use super::{
     pod::{self, List, Object},
     ports::{self, Captured, Ports},
     record::Record,
-    rewrite::{Changes, Probes, prestop::Hooks, short},
+    rewrite::{Changes, Probes, prestop::Hooks},
     sidecar::{Mode, Plan},
+    warning::short,
 };
 use crate::{
     lifecycle::budget::{BudgetError, Rule},

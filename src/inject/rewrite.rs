@@ -16,10 +16,8 @@ use super::{
     pod::{self, List, Object},
     ports::{Captured, Ports},
     record::Record,
+    warning::short,
 };
-
-/// How many characters a warning should have at most (the API server's `pkg/warning`).
-const LONGEST_WARNING: usize = 120;
 
 /// What is changed, and by what it is decided.
 pub(super) struct Changes<'a> {
@@ -241,14 +239,6 @@ pub(super) fn http_hook(path: &str, admin: u16, token: Option<&str>) -> Value {
         get["httpHeaders"] = json!([{ "name": names::TOKEN_HEADER, "value": token }]);
     }
     json!({ "httpGet": get })
-}
-
-/// A warning that quotes what somebody wrote, cut to what the API server recommends.
-pub(super) fn short(warning: String) -> String {
-    if warning.chars().count() <= LONGEST_WARNING {
-        return warning;
-    }
-    warning.chars().take(LONGEST_WARNING - 1).chain(['…']).collect()
 }
 
 /// Gives the ports of these names the sidecar's numbers. Where the app listens is declared besides, for people.

@@ -11,7 +11,7 @@ use super::{
     review::{KIND, MOST_VALUES, Review, Subject, VERSION},
     settings::InvalidConfig,
 };
-use crate::inject::{self, Asked, Gate, Policy, Skip, SkipReason};
+use crate::inject::{self, Asked, Gate, Policy, Skip, SkipReason, warning::cut};
 
 /// The API server cuts a warning behind this many characters (its `pkg/warning`), and recommends 120.
 const LONGEST_WARNING: usize = 256;
@@ -169,19 +169,12 @@ fn bounded(warnings: &[String]) -> Vec<String> {
     let mut left = ALL_WARNINGS;
     let mut bounded = Vec::new();
     for warning in warnings {
-        let warning = shortened(&format!("lameduck: {warning}"));
+        let warning = cut(format!("lameduck: {warning}"), LONGEST_WARNING);
         let Some(rest) = left.checked_sub(warning.len()) else { break };
         left = rest;
         bounded.push(warning);
     }
     bounded
-}
-
-fn shortened(text: &str) -> String {
-    if text.chars().count() <= LONGEST_WARNING {
-        return text.to_owned();
-    }
-    text.chars().take(LONGEST_WARNING - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]

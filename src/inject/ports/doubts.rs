@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Captured, Declared, Options, Ports, auxiliary::only_auxiliary, declared, is_over_tls};
 use crate::{
     config::vars,
-    inject::{options::Capture, rewrite::short},
+    inject::{options::Capture, warning::short},
 };
 
 /// What to say of the ports that are taken over, and of those that are not.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::{probes::joined, short};
+use super::probes::joined;
 use crate::{
     config::check_call,
     inject::{
@@ -12,6 +12,7 @@ use crate::{
         options::{Options, Prestop, PrestopContainers},
         pod::{self, List, Object},
         ports::Ports,
+        warning::short,
     },
 };
 
